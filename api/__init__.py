@@ -1,0 +1,1 @@
+"""The CallMissed server: gateway, ledger, tenants and their HTTP. Knows nothing of the dashboard."""
