@@ -1,7 +1,7 @@
 """One bundle, any address: the built pages call the origin they were loaded from.
 
-Reflex writes the server's address into the bundle as text, in a chunk of its own. After every build this plugin
-puts the browser's own origin in its place, so the same files work on any port, host name and scheme.
+Reflex writes the server's address into the bundle as text, in a chunk of its own. After every build this
+plugin puts the browser's own origin in its place: the same files work on any port, host name and scheme.
 """
 
 import re
@@ -22,10 +22,23 @@ class SameOrigin(Plugin):
     """Makes the exported bundle independent of the address it is served at."""
 
     def post_build(self, **context: Unpack[PostBuildContext]) -> None:
-        """Rewrites the two places in `static_dir`. Raises RuntimeError when Reflex no longer writes them so."""
+        """Rewrites the two places in `static_dir`. Raises RuntimeError when Reflex writes them otherwise."""
         scripts = sorted((Path(context["static_dir"]) / "assets").glob("*.js"))
         _rewrite_one([path for path in scripts if path.name.startswith("reflex-env-")], same_origin)
         _rewrite_one([path for path in scripts if _SAME_MACHINE in path.read_text()], keep_port)
+
+
+def page_finder(router: Callable[[str], str | None]) -> Callable[[str], bool]:
+    """Tells from Reflex's `App.router` whether a path is one of the app's pages.
+
+    The router also knows a page "404" and calls the first page "/index"; the browser's side knows neither.
+    """
+
+    def is_page(path: str) -> bool:
+        route = router(path)
+        return route is not None and route != "404" and not (route == "index" and path.strip("/"))
+
+    return is_page
 
 
 def same_origin(chunk: str) -> str:

@@ -3,6 +3,7 @@
 `python3 deploy/build.py`. Standard library only; Reflex runs as a program of `.venv`.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ def build() -> None:
                 what="Building the dashboard",
                 env=reflex_environment(PLACEHOLDER),
             )
+        _tidy_manifest()
         # Taken again: Reflex may have added a package to reflex.lock.
         STAMP.write_text(made_from())
 
@@ -66,6 +68,12 @@ def reflex_environment(api_address: str) -> dict[str, str]:
 def _is_source(path: Path) -> bool:
     ignored = {"__pycache__", "external"}
     return path.is_file() and path.suffix != ".pyc" and not ignored & set(path.relative_to(ROOT).parts)
+
+
+def _tidy_manifest() -> None:
+    """Reflex writes its package.json on one line or many, as it happens; the committed file has one form."""
+    path = ROOT / "reflex.lock" / "package.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=2, sort_keys=True) + "\n")
 
 
 def _npm_registry() -> str:

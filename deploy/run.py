@@ -53,9 +53,9 @@ def require_free_port(host: str, port: int) -> None:
 
 def _why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} of {host} is taken by another program: stop it, or choose one: PORT=9000 make run."
+        return f"Port {port} of {host} is taken by another program: stop it, or try PORT=9000 make run."
     if error.errno == errno.EACCES:
-        return f"Port {port} may not be opened by this user: choose one above 1023: PORT=9000 make run."
+        return f"Port {port} may not be opened by this user: try PORT=9000 make run."
     if error.errno == errno.EADDRNOTAVAIL:
         return f"HOST is {host!r}, which is no address of this machine."
     return f"Port {port} of {host} cannot be opened: {error.strerror}."

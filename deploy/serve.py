@@ -19,7 +19,7 @@ def prepare() -> None:
 
 
 def command(*words: str) -> None:
-    """Runs `python -m api …` in this process. Raises `Stop` for what nobody foresaw, with its trace in a file."""
+    """`python -m api …` in this process. Raises `Stop` for what was not foreseen; a file has its trace."""
     from api.cli import app
 
     name = "python -m api " + " ".join(words)

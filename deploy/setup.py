@@ -1,7 +1,7 @@
-"""Makes the Python environment and the tools of this clone. Standard library only; what is done is not done again.
+"""Makes the Python environment and the tools of this clone; what is done is not done again.
 
-Afterwards `.venv` holds exactly the pinned packages and `.tools/bin` the pinned JavaScript runtime.
-`python3 deploy/setup.py [--local] [--dev] [--tests]`
+Afterwards `.venv` holds the pinned packages and `.tools/bin` the pinned JavaScript runtime.
+`python3 deploy/setup.py [--local] [--dev] [--tests]`; standard library only.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ NEEDED_BYTES = 2_000_000_000
 
 
 def set_up(*, local: bool, dev: bool = False) -> None:
-    """`.venv` has the packages (with the local engines, with the developers' tools) and `.tools/bin/bun` runs.
+    """`.venv` has the packages (with local engines, with developers' tools) and `.tools/bin/bun` runs.
 
     Raises `Stop` before any long work when something the machine must bring is missing.
     """
@@ -86,15 +86,14 @@ def _require_node() -> None:
     said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False).stdout
     version = re.match(r"v(\d+)", said)
     if version is None or int(version[1]) < 18:
-        raise Stop(f"Node.js 18 or newer is needed to build the dashboard; `node --version` says {said.strip()!r}.")
+        raise Stop(
+            f"Building the dashboard needs Node.js 18 or newer; `node --version` says {said.strip()!r}."
+        )
 
 
 def _make_venv() -> None:
     """A folder that is already there and works is kept, whoever made it."""
-    works = VENV_PYTHON.exists() and (
-        subprocess.run([VENV_PYTHON, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
-    )
-    if not works:
+    if not _runs(VENV_PYTHON, "-m", "pip"):
         with step("Making the virtual environment"):
             run([sys.executable, "-m", "venv", "--clear", VENV], what="Making the virtual environment")
     (VENV / ".made").touch()
@@ -124,7 +123,7 @@ def _bun_inputs() -> str:
 
 
 def _install_bun() -> None:
-    """npm fetches and checks the package; its install script is not run, the program inside is linked instead."""
+    """npm fetches and checks the package; its install script is not run, its program is linked instead."""
     stamp = BIN / ".made-from"
     if _is_done(stamp, _bun_inputs()):
         return
@@ -143,20 +142,23 @@ def _install_bun() -> None:
     stamp.write_text(_bun_inputs())
 
 
-def _runs(program: Path) -> bool:
+def _runs(*command: str | Path) -> bool:
     try:
-        return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+        return subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
 def _install_chromium() -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Stop("Chromium was not found: the browser tests need it (Debian: sudo apt-get install chromium).")
+        raise Stop(
+            "The browser tests need Chromium, which was not found (Debian: sudo apt-get install chromium)."
+        )
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with step("Installing Chromium"):
         run(["apt-get", "update"], what="Reading Debian's package lists", env=env)
-        run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], what="Installing Chromium", env=env)
+        install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+        run(install, what="Installing Chromium", env=env)
 
 
 def _install_test_packages() -> None:

@@ -1,4 +1,4 @@
-"""How a set-up step talks, runs programs and fails. Standard library only: it runs before any package is there."""
+"""How a step of a set-up talks, runs programs and fails. Standard library only: no package is there yet."""
 
 import fcntl
 import re
@@ -24,8 +24,8 @@ _REASONS = (
     ),
     (
         r"name resolution|Name or service not known|nodename nor servname|NewConnectionError|ConnectTimeout"
-        r"|Network is unreachable|Connection (?:refused|reset)|ConnectionRefused|Max retries exceeded|ProxyError"
-        r"|ReadTimeout|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|FailedToOpenSocket"
+        r"|Network is unreachable|Connection (?:refused|reset)|ConnectionRefused|Max retries exceeded"
+        r"|ProxyError|ReadTimeout|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|FailedToOpenSocket"
         r"|ConnectionClosed|UNABLE_TO_GET_ISSUER_CERT|CERTIFICATE_VERIFY_FAILED",
         "the package registry could not be reached; check the network (and proxy) and run it again",
     ),
@@ -41,12 +41,12 @@ _REASONS = (
 )
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """One sentence for the person who typed the command; nothing else is shown."""
 
 
 def main(command: Callable[[], None]) -> None:
-    """Runs `command`; a `Stop`, a full disk or Ctrl-C ends the process with one sentence and a non-zero status."""
+    """Runs `command`; a `Stop` or a full disk ends the process with one sentence and a status."""
     try:
         command()
     except Stop as stop:
