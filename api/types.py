@@ -59,3 +59,14 @@ class Caller:
     def may(self, permission: str) -> bool:
         """Whether the credential carries the service permission (`llm`, `stt`, …)."""
         return "*" in self.permissions or permission in self.permissions
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens in disjoint classes; `reasoning` is a part of `output` and only a remark."""
+
+    input: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0

@@ -1,0 +1,207 @@
+"""A vendor's chat stream on its way to the caller, as blocks of whole server-sent events.
+
+Bytes go through unchanged but for the answer's `id` and `model`. Nothing is parsed per event: the first
+event teaches which bytes to replace, and only events that end something (usage, finish, error, `[DONE]`)
+are opened. Format: OpenAI's streaming reference and the WHATWG event stream specification; what vendors do
+beside it: comments, CRLF, missing `[DONE]`, errors inside the stream.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from api.types import TokenUsage
+from api.wire.usage import parse_usage
+
+MAX_EVENT = 4_194_304
+"""An event larger than this is not an answer but an attack or a fault."""
+
+
+class BrokenStream(Exception):
+    """The vendor sent what is no chat stream."""
+
+
+class _Choice(Struct):
+    finish_reason: str | None = None
+    delta: Raw = Raw(b"{}")
+    usage: Raw = Raw(b"null")
+
+
+class _Chunk(Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.encode
+_NOTHING = (b"null", b"{}", b"false", b'""')
+
+
+class Relay:
+    """One stream. `feed` takes what arrived and gives what may be sent on."""
+
+    __slots__ = (
+        "_frame",
+        "_id",
+        "_include_usage",
+        "_model",
+        "_pending",
+        "_swaps",
+        "content_events",
+        "done",
+        "error",
+        "finish_reason",
+        "sent_bytes",
+        "usage",
+    )
+
+    def __init__(self, answer_id: str, model: str, *, include_usage: bool) -> None:
+        self._id, self._model, self._include_usage = answer_id, model, include_usage
+        self._pending = b""
+        self._frame = 0
+        self._swaps: tuple[tuple[bytes, bytes], ...] | None = None
+        self.content_events = 0
+        """Events that carried something of the answer."""
+        self.sent_bytes = 0
+        self.usage: TokenUsage | None = None
+        self.finish_reason: str | None = None
+        self.done = False
+        """`[DONE]` was seen; it is never given on: that is for whoever settles."""
+        self.error: Any = None
+        """The vendor's error object when it broke the stream with one."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events ready to send, possibly none.
+
+        Raises BrokenStream when the bytes are no chat stream.
+        """
+        if b"\r" in data:
+            data = data.replace(b"\r", b"")
+        if self._pending:
+            data = self._pending + data
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            self._keep(data)
+            return b""
+        self._keep(data[end:])
+        block = data[:end] if end != len(data) else data
+        out = self._swap(block) if self._is_plain(block) else self._open(block)
+        self.sent_bytes += len(out)
+        if not self._frame and self.content_events:
+            self._frame = len(out) // self.content_events
+        return out
+
+    def close(self) -> bytes:
+        """What is left when the vendor closed cleanly: a last event without its blank line."""
+        rest, self._pending = self._pending, b""
+        return self.feed(rest + b"\n\n") if rest.strip() else b""
+
+    @property
+    def tokens_sent(self) -> int:
+        """Tokens sent so far, erring high: one an event, and more where events carry much text."""
+        events = self.content_events
+        return events + max(0, self.sent_bytes - events * self._frame) // 3 if self._frame else events
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer came to its end, so that a close after it is no cut."""
+        return self.error is None and (self.done or self.finish_reason is not None)
+
+    def _keep(self, rest: bytes) -> None:
+        if len(rest) > MAX_EVENT:
+            raise BrokenStream
+        self._pending = rest
+
+    def _is_plain(self, block: bytes) -> bool:
+        """Whether every event of the block is an ordinary delta that needs no look inside."""
+        return (
+            self._swaps is not None
+            and not self.done
+            and self.error is None
+            and b'"error"' not in block
+            and b'"finish_reason":"' not in block
+            and b'"finish_reason": "' not in block
+            and b'"usage":{' not in block
+            and b'"usage": {' not in block
+            and b"[DONE]" not in block
+            and not block.startswith((b":", b"\n"))
+            and b"\n:" not in block
+        )
+
+    def _swap(self, block: bytes) -> bytes:
+        events = block.count(b"data:")
+        out = block
+        for old, new in self._swaps or ():
+            out = out.replace(old, new)
+            if out.count(new) < events:
+                return self._open(block)
+        self.content_events += events
+        return out
+
+    def _open(self, block: bytes) -> bytes:
+        """The slow way: every event parsed and written anew."""
+        return b"".join(self._event(event) for event in block.split(b"\n\n") if event.strip())
+
+    def _event(self, event: bytes) -> bytes:
+        lines = [line[5:].lstrip(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+        if not lines or self.done or self.error is not None:
+            return b""
+        data = b"\n".join(lines)
+        if data.strip() == b"[DONE]":
+            self.done = True
+            return b""
+        try:
+            chunk = _decode_chunk(data)
+        except (msgspec.DecodeError, RecursionError):
+            raise BrokenStream from None
+        return self._chunk(chunk, data)
+
+    def _chunk(self, chunk: _Chunk, data: bytes) -> bytes:
+        if bytes(chunk.error) not in _NOTHING:
+            self.error = msgspec.json.decode(chunk.error)
+            return b""
+        self._read(chunk)
+        if not chunk.choices and bytes(chunk.usage) != b"null" and not self._include_usage:
+            return b""
+        if self._swaps is None and chunk.id and chunk.model:
+            self._learn(chunk.id, chunk.model, data)
+        fields: dict[str, Any] = dict(_decode_fields(data))
+        fields["id"], fields["model"] = self._id, self._model
+        return b"data: " + _encode(fields) + b"\n\n"
+
+    def _read(self, chunk: _Chunk) -> None:
+        usage = parse_usage(chunk.usage)
+        for choice in chunk.choices or ():
+            usage = usage or parse_usage(choice.usage)
+            if choice.finish_reason == "error":
+                self.error = {"code": "error"}
+            elif choice.finish_reason:
+                self.finish_reason = choice.finish_reason
+            if _says_something(bytes(choice.delta)):
+                self.content_events += 1
+        self.usage = usage or self.usage
+
+    def _learn(self, chunk_id: str, chunk_model: str, data: bytes) -> None:
+        """Remember the exact bytes of this vendor's `id` and `model`, spacing included."""
+        swaps = []
+        for name, old, new in ((b"id", chunk_id, self._id), (b"model", chunk_model, self._model)):
+            for gap in (b"", b" "):
+                literal = b'"' + name + b'":' + gap + _encode(old)
+                if literal in data:
+                    swaps.append((literal, b'"' + name + b'":' + _encode(new)))
+                    break
+        if len(swaps) == 2:
+            self._swaps = tuple(swaps)
+
+
+def _says_something(delta: bytes) -> bool:
+    """Whether a delta carries content: not only the role, an empty string or null."""
+    if delta in _NOTHING:
+        return False
+    fields = _decode_fields(delta)
+    return any(name != "role" and bytes(value) not in (*_NOTHING, b"[]") for name, value in fields.items())
