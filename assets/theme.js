@@ -1,0 +1,12 @@
+// Runs before the first paint, so that a page never flashes in the wrong colours.
+(() => {
+  let chosen = null;
+  try {
+    chosen = localStorage.getItem("theme");
+  } catch {
+    // Storage may be forbidden; then the system's scheme holds.
+  }
+  const root = document.documentElement;
+  root.classList.remove("light", "dark");
+  if (chosen === "light" || chosen === "dark") root.classList.add(chosen);
+})();
