@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 import httpx2
 from reflex.utils.build import set_env_json
+from reflex.utils.prerequisites import get_compiled_app
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -19,8 +20,9 @@ _DROPPED = {b"connection", b"keep-alive", b"transfer-encoding", b"content-length
 
 
 def app() -> ASGIApp:
-    """The whole server with Vite's pages; Vite listens on the port after ours."""
+    """The whole server; its pages are compiled anew for Vite, which listens on the port after ours."""
     settings = load_settings()
+    get_compiled_app()
     set_env_json()
     return create_app(settings, pages=vite_pages(settings.port + 1))
 

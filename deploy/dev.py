@@ -27,9 +27,12 @@ def dev() -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        server = f"-m uvicorn --factory callmissed_app.dev:app --host {host} --port {port} --no-access-log"
-        reload = "--reload --reload-dir api --reload-dir callmissed_app"
-        subprocess.call([VENV_PYTHON, *server.split(), *reload.split()], cwd=ROOT, env=env)
+        print(f"\n  CallMissed is at http://{host}:{port}, and follows what you save.\n", flush=True)
+        options = (
+            f"--host {host} --port {port} --log-level warning --reload-dir api --reload-dir callmissed_app"
+        )
+        server = ["-m", "uvicorn", "--factory", "callmissed_app.dev:app", "--reload", *options.split()]
+        subprocess.call([VENV_PYTHON, *server], cwd=ROOT, env=env)
     finally:
         vite.terminate()
         vite.wait()
