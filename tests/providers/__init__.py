@@ -1,0 +1,1 @@
+"""Requirements of what talks to the upstreams."""
