@@ -30,7 +30,7 @@ def set_up(*, local: bool, dev: bool = False) -> None:
     files += ["requirements-local.txt"] if local else []
     files += ["requirements-dev.txt"] if dev else []
     with one_at_a_time("setup"):
-        if not _is_done(BIN / ".made-from", _bun_inputs()):
+        if not _has_bun():
             _require_node()
         if not (VENV / ".made").exists():
             _require_disk()
@@ -122,10 +122,13 @@ def _bun_inputs() -> str:
     return f"{pinned} {platform.system()} {platform.machine()}"
 
 
+def _has_bun() -> bool:
+    return _is_done(BIN / ".made-from", _bun_inputs()) and (BIN / "bun").exists()
+
+
 def _install_bun() -> None:
     """npm fetches and checks the package; its install script is not run, its program is linked instead."""
-    stamp = BIN / ".made-from"
-    if _is_done(stamp, _bun_inputs()):
+    if _has_bun():
         return
     shutil.rmtree(BIN, ignore_errors=True)
     folder = TOOLS / "bun"
@@ -138,8 +141,9 @@ def _install_bun() -> None:
         if not working:
             raise Stop(f"bun has no program that runs on this machine ({platform.platform()}).")
         BIN.mkdir(parents=True)
-        (BIN / "bun").symlink_to(working[0])
-    stamp.write_text(_bun_inputs())
+        # Relative: the clone may be moved.
+        (BIN / "bun").symlink_to(os.path.relpath(working[0], BIN))
+    (BIN / ".made-from").write_text(_bun_inputs())
 
 
 def _runs(*command: str | Path) -> bool:
