@@ -18,6 +18,7 @@ run: python
 test: lint
 	$(PYTHON) deploy/setup.py --local --dev --tests
 	$(PYTHON) deploy/build.py
+	.venv/bin/python -m api models pull
 	.venv/bin/python -m pytest $(PYTEST)
 
 dev: python
