@@ -84,6 +84,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(limiter.close)
         catalog = load_catalog(settings)
         await remember_prices(database, catalog)
+        keys = KeyRing(database, secret)
+        stack.push_async_callback(keys.close)
         engine = LocalEngine(settings)
         stack.push_async_callback(engine.close)
         transport = open_transport(settings.transport)
@@ -98,7 +100,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             vendors=Vendors(settings, engine),
             engine=engine,
             transport=transport,
-            keys=KeyRing(database, secret),
+            keys=keys,
         )
         jobs = asyncio.create_task(run_jobs(services.database, services.writer))
         stack.push_async_callback(_stop, jobs)
