@@ -74,6 +74,7 @@
       .querySelectorAll("li")
       .forEach((other) => other.setAttribute("aria-selected", String(other === line)));
     line?.scrollIntoView({ block: "nearest" });
+    if (line) find("#palette-input").setAttribute("aria-activedescendant", line.id);
   };
 
   const filter = () => {

@@ -1,18 +1,36 @@
-"""The roots of the running server, for the states. The lifespan sets them once and takes them away at the end."""
+"""The roots of the running server, for the states. The lifespan sets them and takes them away."""
 
-from api.gateway.services import Services
+from __future__ import annotations
 
-_running: Services | None = None
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from api.db.session import TenantSession, tenant_session
+from api.types import Caller
+
+if TYPE_CHECKING:
+    from api.gateway.services import Services
+
+_running: list[Services] = []
 
 
-def provide(services: Services | None) -> None:
-    """From now on `services()` returns these; None when the server stops."""
-    global _running  # noqa: PLW0603
-    _running = services
+def started(services: Services) -> None:
+    """From now on `services()` returns these."""
+    _running.append(services)
+
+
+def stopped(services: Services) -> None:
+    """The server that held these has closed them."""
+    _running.remove(services)
 
 
 def services() -> Services:
-    """What the running server holds. Raises RuntimeError before it has started."""
-    if _running is None:
-        raise RuntimeError("The server has not started: nothing is open yet.")
-    return _running
+    """What the running server holds. Raises RuntimeError before it has started and after it has stopped."""
+    if not _running:
+        raise RuntimeError("The server is not running: nothing is open.")
+    return _running[-1]
+
+
+def reading(caller: Caller) -> AbstractAsyncContextManager[TenantSession]:
+    """A session on the caller's own rows, for the verbs that ask for one; only to be read with."""
+    return tenant_session(services().database, caller.tenant_id)
