@@ -21,6 +21,9 @@ BUNDLE = Path(__file__).parents[1] / ".web" / "build" / "client"
 EVENTS = frozenset({"_event", "ping", "_health"})
 """What Reflex's own backend serves to the pages."""
 
+PROBES = frozenset({"/ping", "/_health"})
+"""What it answers to anybody: that it is there."""
+
 CLOSED = frozenset({"_upload", "_all_routes", "auth-codespace"})
 """What Reflex would serve too: an upload without limits, a list of routes. Not ours."""
 
@@ -72,8 +75,8 @@ def create_app(settings: Settings, *, pages: ASGIApp | None = None) -> ASGIApp:
             await shown(scope, receive, send)
 
     async def _events(scope: Scope, receive: Receive, send: Send) -> None:
-        if check_socket_origin(scope, settings):
-            await events(scrub_cookie(scope), receive, send)
+        if scope["path"] in PROBES or check_socket_origin(scope, settings):
+            await events(scrub_cookie(scope, settings), receive, send)
         else:
             await _nothing_here(scope, receive, send)
 
