@@ -21,6 +21,7 @@ from api.gateway.rate_limit import open_limiter
 from api.gateway.services import Services
 from api.jobs.prices import remember_prices
 from api.jobs.runner import run_jobs
+from api.notify.mail import open_mailer
 from api.providers.local_engine import LocalEngine
 from api.providers.registry import Vendors
 from api.providers.transport import open_transport
@@ -86,6 +87,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await remember_prices(database, catalog)
         keys = KeyRing(database, secret)
         stack.push_async_callback(keys.close)
+        mailer = open_mailer(settings)
+        stack.push_async_callback(mailer.close)
         engine = LocalEngine(settings)
         stack.push_async_callback(engine.close)
         transport = open_transport(settings.transport)
@@ -101,6 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             engine=engine,
             transport=transport,
             keys=keys,
+            mailer=mailer,
         )
         jobs = asyncio.create_task(run_jobs(services.database, services.writer))
         stack.push_async_callback(_stop, jobs)

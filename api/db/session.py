@@ -90,7 +90,7 @@ async def tenant_session(
         await session.commit()
 
 
-async def insert_once(session: AsyncSession, model: type[SQLModel], **values: object) -> bool:
+async def insert_once(session: AsyncSession, model: type[SQLModel], /, **values: object) -> bool:
     """Insert one row unless a unique key of it is taken; True when it was inserted.
 
     In a tenant's session the row is stamped with its tenant. Raises `ScopeError` for another tenant's row.

@@ -23,7 +23,7 @@ async def readyz(request: Request) -> JSONResponse:
     """200 when the database answers, else 503."""
     services: Services = request.app.state.services
     try:
-        async with system_session(services.database, "health") as session:
+        async with system_session(services.database, "doctor") as session:
             await session.execute(select(col(JobLease.name)).limit(1))
     except Exception:  # whatever a driver raises, the answer is the same
         return JSONResponse({"status": "unavailable", "database": "down"}, 503, {"Retry-After": "2"})

@@ -31,8 +31,20 @@ WINDOW = 60.0
 class Admission:
     """One admitted request: what it may cost at most now, and what became of it."""
 
-    __slots__ = ("_bucket", "attempt", "caller", "charged", "covered_output", "endpoint", "held", "id")
-    __slots__ += ("request", "route", "services", "trace")
+    __slots__ = (
+        "_bucket",
+        "attempt",
+        "caller",
+        "charged",
+        "covered_output",
+        "endpoint",
+        "held",
+        "id",
+        "request",
+        "route",
+        "services",
+        "trace",
+    )
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from api.catalog.catalog import Catalog
 from api.db.engine import Database
 from api.db.writer import Writer
 from api.gateway.rate_limit import Limiter
+from api.notify.mail import Mailer
 from api.providers.local_engine import LocalEngine
 from api.providers.registry import Vendors
 from api.providers.transport import Transport
@@ -30,3 +31,4 @@ class Services:
     engine: LocalEngine
     transport: Transport
     keys: KeyRing
+    mailer: Mailer

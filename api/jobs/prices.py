@@ -10,7 +10,7 @@ from api.types import now
 
 async def remember_prices(database: Database, catalog: Catalog) -> None:
     """Every price version of `catalog` is stored afterwards; versions of the past stay as they are."""
-    async with system_session(database, "prices", writes=True) as session:
+    async with system_session(database, "catalog", writes=True) as session:
         for model in catalog.models.values():
             await insert_once(
                 session,
