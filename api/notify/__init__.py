@@ -1,0 +1,1 @@
+"""What we send to people: mail."""

@@ -1,0 +1,1 @@
+"""Requirements of what travels over HTTP."""

@@ -1,0 +1,1 @@
+"""Requirements of what is sent to people."""

@@ -1,0 +1,1 @@
+"""Requirements of accounts, sign-in, sessions and keys."""
