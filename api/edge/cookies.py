@@ -88,7 +88,7 @@ def require_same_origin(scope: Scope, settings: Settings) -> None:
 
 
 def check_socket_origin(scope: Scope, settings: Settings) -> bool:
-    """Whether the dashboard's socket may be opened: the page's `Origin`, which browsers send, must be ours."""
+    """Whether the dashboard's socket may be opened: the `Origin` that browsers send must be ours."""
     return is_same_origin(scope, settings)
 
 

@@ -41,4 +41,4 @@ async def spent_under_budget(session: TenantSession, *, key_ids: list[UUID]) -> 
     rows = await session.execute(
         select(col(Budget.id), col(Budget.used), col(Budget.held)).where(col(Budget.id).in_(key_ids))
     )
-    return {key_id: (used, held) for key_id, used, held in rows.tuples()}
+    return {key_id: (used, held) for key_id, used, held in rows}

@@ -64,8 +64,8 @@ async def sign_in(
     if not await verify_password(password, user.password_hash if user else None) or user is None:
         raise ApiError(401, "invalid_credentials", "Incorrect email or password.")
     async with tenant_session(database, user.tenant_id, writes=True) as session:
-        tenant = await session.get(Tenant, user.tenant_id)
-        if not user.is_active or tenant is None or not tenant.is_active:
+        is_open = (await session.execute(select(col(Tenant.is_active)))).scalar_one_or_none()
+        if not user.is_active or not is_open:
             raise forbidden("account_inactive", "This account is deactivated.")
         return open_session(session, secret, user=user, device=device, by_cookie=by_cookie)
 

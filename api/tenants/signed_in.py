@@ -49,7 +49,7 @@ _found: WeakKeyDictionary[AsyncEngine, dict[str, _Found]] = WeakKeyDictionary()
 async def caller_of_access_token(database: Database, secret: bytes, token: str) -> SessionCaller:
     """The person an access token speaks for. Raises 401, `token_expired` when that is the reason."""
     claims = read_access_token(secret, token, now=now())
-    name = f"access:{claims.session_id}"
+    name = f"access:{claims.tenant_id}:{claims.session_id}"
     known = _remembered(database, name)
     if known is None:
         asked = time.monotonic()
@@ -58,6 +58,8 @@ async def caller_of_access_token(database: Database, secret: bytes, token: str) 
         if known is None:
             raise not_signed_in()
         _remember(database, name, known, asked)
+    if known.user_id != claims.user_id:
+        raise not_signed_in()
     return known
 
 
