@@ -22,7 +22,7 @@ from sqlmodel import col
 from api.db.engine import Database
 from api.db.system import system_session
 from api.errors import ApiError, api_key_expired, forbidden, invalid_api_key, unavailable
-from api.tables import ApiKey, ApiKeySecret, Session, Tenant, User
+from api.tables import ApiKey, ApiKeySecret, Budget, Session, Tenant, User
 from api.tenants.domains import is_allowed
 from api.tenants.key_text import is_well_formed, key_hash
 from api.tenants.last_used import MINUTE, note_use, notes_written
@@ -152,7 +152,7 @@ class KeyRing:
 
 async def _find(database: Database, secret_hash: str, asked: float) -> _Known | Refusal:
     statement = (
-        select(ApiKeySecret, ApiKey, Tenant, Session, User)
+        select(ApiKeySecret, ApiKey, Tenant, Session, User, col(Budget.id))
         .join(
             ApiKey,
             and_(col(ApiKey.tenant_id) == ApiKeySecret.tenant_id, col(ApiKey.id) == ApiKeySecret.key_id),
@@ -162,13 +162,14 @@ async def _find(database: Database, secret_hash: str, asked: float) -> _Known | 
             Session, and_(col(Session.tenant_id) == ApiKey.tenant_id, col(Session.id) == ApiKey.session_id)
         )
         .outerjoin(User, and_(col(User.tenant_id) == Session.tenant_id, col(User.id) == Session.user_id))
+        .outerjoin(Budget, and_(col(Budget.tenant_id) == ApiKey.tenant_id, col(Budget.id) == ApiKey.id))
         .where(col(ApiKeySecret.secret_hash) == secret_hash)
     )
     async with system_session(database, "api-key") as session:
         row = (await session.execute(statement)).first()
     if row is None:
         return invalid_api_key
-    secret, key, tenant, signed_in, user = row
+    secret, key, tenant, signed_in, user, budget_id = row
     moment = now()
     refusal = _refusal(secret, key, tenant, signed_in, user, moment)
     if refusal is not None:
@@ -178,7 +179,7 @@ async def _find(database: Database, secret_hash: str, asked: float) -> _Known | 
     ends = min((end for end in (secret.expires_at, key.expires_at) if end is not None), default=None)
     left = TRUSTED if ends is None else min(TRUSTED, (ends - moment) / 1000)
     return _Known(
-        caller=_as_caller(key, tenant, user),
+        caller=_as_caller(key, tenant, user, budget_id),
         domains=None if "*" in key.allowed_domains else frozenset(key.allowed_domains),
         secret_hash=secret_hash,
         until=asked + left,
@@ -211,7 +212,7 @@ def _is_signed_in(signed_in: Session | None, user: User | None, moment: Millisec
     return signed_in.revoked_at is None and moment < signed_in.created_at + LONGEST
 
 
-def _as_caller(key: ApiKey, tenant: Tenant, user: User | None) -> Caller:
+def _as_caller(key: ApiKey, tenant: Tenant, user: User | None, budget_id: UUID | None) -> Caller:
     return Caller(
         tenant_id=key.tenant_id,
         kind="key",
@@ -224,7 +225,8 @@ def _as_caller(key: ApiKey, tenant: Tenant, user: User | None) -> Caller:
         scopes=split(key.scopes),
         allowed_models=None if "*" in key.allowed_models else frozenset(key.allowed_models),
         rate_limit_rpm=key.rate_limit_rpm or requests_per_minute(tenant.plan),
-        budget_ids=() if key.budget_limit is None else (key.id,),
+        # A budget that was lifted is still counted in, so that it is right when there is a ceiling again.
+        budget_ids=() if budget_id is None and key.budget_limit is None else (key.id,),
         logs_enabled=key.logs_enabled,
         prompt_logging_enabled=key.prompt_logging_enabled,
     )

@@ -1,44 +1,47 @@
-"""What a key may ever spend: the ceiling beside the wallet that every hold of the key must also fit in."""
+"""What a key may ever spend: a ceiling beside the wallet that every hold of the key must also fit in."""
 
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select
 from sqlmodel import col
 
-from api.db.session import TenantSession, insert_once
+from api.db.session import TenantSession
 from api.errors import invalid_request
+from api.ledger import set_budget
 from api.money import credits_text
-from api.tables import Budget
+from api.tables import Budget, UsageRow
 
 
-async def set_key_budget(session: TenantSession, *, key_id: UUID, ceiling: int) -> None:
-    """Make `ceiling` micro-credits the key's budget; what it has spent under a budget so far still counts.
+async def set_key_budget(session: TenantSession, *, key_id: UUID, ceiling: int | None) -> None:
+    """Make `ceiling` micro-credits all that the key may ever spend, what it has spent so far included.
 
-    Raises 400 when the key has already spent and reserved more than that.
+    None lifts the ceiling; what is spent is counted on. Raises 400 when the key has already spent and
+    reserved more than that.
     """
-    added = await insert_once(
-        session, Budget, tenant_id=session.tenant_id, id=key_id, subject="key", ceiling=ceiling
-    )
-    if added:
+    spent = (await spent_under_budget(session, key_ids=[key_id])).get(key_id)
+    if spent is None and ceiling is None:
         return
-    changed = await session.execute(
-        update(Budget)
-        .where(col(Budget.id) == key_id, col(Budget.used) + col(Budget.held) <= ceiling)
-        .values(ceiling=ceiling)
-        .returning(col(Budget.id))
-    )
-    if changed.first() is None:
-        spent = await spent_under_budget(session, key_ids=[key_id])
+    used, held = spent or (await _spent_so_far(session, key_id), 0)
+    if ceiling is not None and ceiling < used + held:
         raise invalid_request(
             "The budget cannot be below what the key has already spent and reserved: "
-            f"{credits_text(sum(spent[key_id]))} credits.",
+            f"{credits_text(used + held)} credits.",
             param="budget_limit",
         )
+    await set_budget(session, budget_id=key_id, subject="key", ceiling=ceiling, used=used)
 
 
 async def spent_under_budget(session: TenantSession, *, key_ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
-    """Micro-credits used and held of each of the keys that has a budget."""
+    """Micro-credits used and held of each of the keys that has, or had, a budget."""
     rows = await session.execute(
         select(col(Budget.id), col(Budget.used), col(Budget.held)).where(col(Budget.id).in_(key_ids))
     )
     return {key_id: (used, held) for key_id, used, held in rows}
+
+
+async def _spent_so_far(session: TenantSession, key_id: UUID) -> int:
+    """Micro-credits of every charge to a key that had no budget yet."""
+    total = await session.execute(
+        select(func.coalesce(func.sum(col(UsageRow.charge)), 0)).where(col(UsageRow.api_key_id) == key_id)
+    )
+    return int(total.scalar_one())

@@ -147,9 +147,8 @@ async def update_key(database: Database, caller: Caller, key_id: UUID, changes: 
     require_manager(caller)
     async with tenant_session(database, caller.tenant_id, writes=True) as session:
         key = await _key(session, key_id)
-        ceiling = changes.get("budget_limit")
-        if ceiling is not None:
-            await set_key_budget(session, key_id=key_id, ceiling=ceiling)
+        if "budget_limit" in changes:
+            await set_key_budget(session, key_id=key_id, ceiling=changes["budget_limit"])
         for name, value in changes.items():
             setattr(key, name, value)
         key.updated_at = now()

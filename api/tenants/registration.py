@@ -168,15 +168,16 @@ async def _make_account(
     )
     session.add(owner)
     await session.flush()
-    await credit(
-        session,
-        tenant_id=tenant.id,
-        amount=micro(settings.signup_bonus_credits),
-        part="promo",
-        kind="signup_bonus",
-        source="promotions",
-        reference=f"signup:{owner.id}",
-    )
+    if settings.signup_bonus_credits:
+        await credit(
+            session,
+            tenant_id=tenant.id,
+            amount=micro(settings.signup_bonus_credits),
+            part="promo",
+            kind="signup_bonus",
+            source="promotions",
+            reference=f"signup:{owner.id}",
+        )
     return owner
 
 
