@@ -37,7 +37,7 @@ def _python(base: str, key: str, request: Mapping[str, Any]) -> str:
     )
     return (
         "# pip install openai\nfrom openai import OpenAI\n\n"
-        f'client = OpenAI(base_url="{base}", api_key="{key}")\n\n{use}\n'
+        f'client = OpenAI(base_url="{base}", api_key="{key}")\n\n{use}'
     )
 
 
@@ -51,14 +51,26 @@ def _javascript(base: str, key: str, request: Mapping[str, Any]) -> str:
     )
     return (
         '// npm install openai\nimport OpenAI from "openai";\n\n'
-        f'const client = new OpenAI({{ baseURL: "{base}", apiKey: "{key}" }});\n\n{use}\n'
+        f'const client = new OpenAI({{ baseURL: "{base}", apiKey: "{key}" }});\n\n{use}'
     )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+def _json(request: Mapping[str, Any]) -> str:
+    fields = ",\n".join(f'"{name}": {_value(value)}' for name, value in request.items())
+    return "{\n" + indent(fields, "  ") + "\n}"
+
+
+def _value(value: Any) -> str:
+    """As JSON, a message a line."""
+    if isinstance(value, list):
+        return "[\n" + indent(",\n".join(_line(item) for item in value), "  ") + "\n]"
+    return _line(value)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _literal(value: Any) -> str:
     """A JSON value in Python's words: text in JSON's quotes is text in Python's too."""
-    return repr(value) if isinstance(value, bool) or value is None else _json(value)
+    return repr(value) if isinstance(value, bool) or value is None else _value(value)
