@@ -13,9 +13,11 @@ from pydantic import SecretStr
 
 from api.db.engine import Database, open_database, sqlite_path
 from api.db.migrate import migrate
+from api.db.writer import Writer, open_writer
+from api.ledger import verify
 from api.settings import Settings, load_settings
 from tests import servers
-from tests.factories import make_tenant
+from tests.factories import give, make_prices, make_tenant
 
 _number = count()
 
@@ -101,17 +103,31 @@ def database_settings(request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture
 async def database(database_settings: Settings) -> AsyncIterator[Database]:
-    """A migrated database of the test's own, of each kind in turn."""
+    """A migrated database of the test's own, of each kind in turn. Its books must be sound in the end."""
     opened = open_database(database_settings)
+    await make_prices(opened)
+    yield opened
+    report = await verify(opened)
+    await opened.close()
+    assert report.drift == []
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[Writer]:
+    """The group-commit writer of the test's database."""
+    opened = await open_writer(database)
     yield opened
     await opened.close()
 
 
 @pytest.fixture
 def tenant(database: Database) -> MakeTenant:
-    """Makes organizations: `await tenant(name="Acme")` is the new one's id."""
+    """Makes organizations: `await tenant(credits=100)` is the id of one with 100 micro-credits, paid for."""
 
-    async def make(**values: str) -> UUID:
-        return await make_tenant(database, **values)
+    async def make(*, credits: int = 0, **values: str) -> UUID:
+        tenant_id = await make_tenant(database, **values)
+        if credits:
+            await give(database, tenant_id, credits)
+        return tenant_id
 
     return make

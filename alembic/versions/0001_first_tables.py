@@ -133,14 +133,14 @@ def make_ledger_tables() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("amount", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("budgets", sa.JSON(), nullable=False),
+        sa.Column("budgets", sa.JSON(), server_default="[]", nullable=False),
         sa.Column("context", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("amount >= 0", name="open_hold_not_negative"),
         sa.PrimaryKeyConstraint("tenant_id", "id"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("open_holds_expiry", "open_holds", ["expires_at"], unique=False)
     op.create_table(
         "transfers",
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
@@ -154,12 +154,21 @@ def make_ledger_tables() -> None:
         sa.Column("paid", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("reference", sa.String(128), nullable=False),
         sa.Column("resolves", sa.Uuid(), nullable=True),
+        sa.Column("budgets", sa.JSON(), server_default="[]", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("amount >= 0", name="transfer_amount_not_negative"),
         sa.CheckConstraint("debit <> credit", name="transfer_has_two_sides"),
         sa.PrimaryKeyConstraint("tenant_id", "id"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("transfers_reference", "transfers", ["tenant_id", "kind", "reference"], unique=True)
+    op.create_index(
+        "transfers_reference",
+        "transfers",
+        ["tenant_id", "kind", "reference"],
+        unique=True,
+        sqlite_where=sa.text("kind NOT IN ('hold', 'settle', 'void', 'expire')"),
+        postgresql_where=sa.text("kind NOT IN ('hold', 'settle', 'void', 'expire')"),
+    )
     op.create_index(
         "transfers_resolves",
         "transfers",
@@ -212,6 +221,7 @@ def make_ledger_tables() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("subject", sa.String(16), nullable=False),
         sa.Column("ceiling", sa.BigInteger(), nullable=False),
+        sa.Column("opening", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("used", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("held", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint("used >= 0 AND held >= 0", name="budget_not_negative"),
@@ -229,6 +239,7 @@ def make_ledger_tables() -> None:
         sa.CheckConstraint("promo >= 0 AND plan >= 0 AND paid >= 0", name="wallet_never_negative"),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("tenant_id"),
+        sqlite_with_rowid=False,
     )
 
 

@@ -16,10 +16,10 @@ from uuid import UUID
 from sqlalchemy import Connection, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, SessionTransaction, with_loader_criteria
 from sqlalchemy.orm.attributes import History, get_history
 from sqlalchemy.orm.interfaces import ORMOption
-from sqlalchemy.sql import ClauseElement, CompoundSelect, Delete, Executable, Insert, Select, Update, visitors
+from sqlalchemy.sql import CompoundSelect, Delete, Insert, Select, Update, visitors
 from sqlalchemy.sql.elements import ColumnClause, TextClause
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import TableClause, TextualSelect
@@ -194,8 +194,9 @@ def _refuse(session: _GuardedSession, state: ORMExecuteState) -> None:
         _refuse_writing(session)
         _refuse_moving(statement, state.parameters)
     loads = state.is_relationship_load or state.is_column_load
+    followed = _followed(statement) if state.is_orm_statement else frozenset()
     for element in visitors.iterate(statement):
-        _refuse_element(element, loads=loads, orm=state.is_orm_statement)
+        _refuse_element(element, followed if not loads else None)
 
 
 def _refuse_moving(statement: Update | Delete, parameters: object) -> None:
@@ -208,26 +209,35 @@ def _refuse_moving(statement: Update | Delete, parameters: object) -> None:
         raise ScopeError("a row never changes its tenant")
 
 
-def _refuse_element(element: Any, *, loads: bool, orm: bool) -> None:
-    """Raise for what the criterion cannot reach: text, and tables that are not spoken of as classes."""
+def _refuse_element(element: Any, followed: frozenset[Any] | None) -> None:
+    """Raise for what the criterion cannot reach: text, and tables that are not spoken of as classes.
+
+    `followed` are the tables whose class is in the statement; None for loads, which the ORM itself composes.
+    """
     if isinstance(element, TextClause | TextualSelect):
         raise ScopeError("a tenant's session carries no text SQL")
+    if isinstance(element, Insert):
+        raise ScopeError("rows are added to the session, or with insert_once")
     if isinstance(element, ColumnClause) and element.is_literal:
         if not _HARMLESS_LITERAL.fullmatch(element.name):
             raise ScopeError("a tenant's session carries no literal SQL")
-    elif isinstance(element, Insert):
-        raise ScopeError("rows are added to the session, or with insert_once")
-    elif isinstance(element, TableClause) and not loads and not orm and _is_scoped(element):
-        raise ScopeError(f"a Core statement on {element.name}")
-    elif isinstance(element, ColumnClause) and not loads and _is_plain(element):
-        raise ScopeError(f"{element} is a table's column, not a class's attribute")
+    elif followed is not None:
+        table = element.table if isinstance(element, ColumnClause) else element
+        if _is_plain(element) and _is_scoped(table) and table not in followed:
+            raise ScopeError(f"{element} is a table's, not a class's: no criterion follows it")
 
 
-def _is_scoped(table: ClauseElement | Executable) -> bool:
+def _followed(statement: Any) -> frozenset[Any]:
+    entities = [column._annotations.get("parententity") for column in getattr(statement, "_raw_columns", ())]
+    return frozenset(entity.local_table for entity in entities if isinstance(entity, Mapper))
+
+
+def _is_scoped(table: Any) -> bool:
+    """Whether a table is a tenant's; one that only the statement knows may be any."""
+    if not isinstance(table, TableClause):
+        return False
     return not isinstance(table, Table) or "tenant_id" in table.columns or table.name == _TENANTS
 
 
-def _is_plain(column: ColumnClause[Any]) -> bool:
-    """Whether a tenant's column is named without its class, which no criterion would follow."""
-    table = column.table
-    return isinstance(table, TableClause) and _is_scoped(table) and "parententity" not in column._annotations
+def _is_plain(element: Any) -> bool:
+    return isinstance(element, TableClause | ColumnClause) and "parententity" not in element._annotations

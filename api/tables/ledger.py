@@ -11,6 +11,12 @@ from sqlmodel import Field, SQLModel
 
 from api.tables.base import TenantOwned, micro_credits, moment
 
+_NOT_OF_A_REQUEST = "kind NOT IN ('hold', 'settle', 'void', 'expire')"
+
+
+def _budgets() -> Column[Any]:
+    return Column(JSON, nullable=False, server_default="[]")
+
 
 class Wallet(TenantOwned, table=True):
     """What a tenant has (`promo + plan + paid`) and how much of it is held; never below zero."""
@@ -19,6 +25,7 @@ class Wallet(TenantOwned, table=True):
     __table_args__ = (
         CheckConstraint("promo >= 0 AND plan >= 0 AND paid >= 0", name="wallet_never_negative"),
         CheckConstraint("held >= 0 AND held <= promo + plan + paid", name="wallet_holds_fit"),
+        {"sqlite_with_rowid": False},
     )
 
     promo: int = micro_credits()
@@ -40,7 +47,15 @@ class Transfer(TenantOwned, table=True):
     __table_args__ = (
         CheckConstraint("amount >= 0", name="transfer_amount_not_negative"),
         CheckConstraint("debit <> credit", name="transfer_has_two_sides"),
-        Index("transfers_reference", "tenant_id", "kind", "reference", unique=True),
+        Index(
+            "transfers_reference",
+            "tenant_id",
+            "kind",
+            "reference",
+            unique=True,
+            sqlite_where=text(_NOT_OF_A_REQUEST),
+            postgresql_where=text(_NOT_OF_A_REQUEST),
+        ),
         Index(
             "transfers_resolves",
             "tenant_id",
@@ -49,6 +64,7 @@ class Transfer(TenantOwned, table=True):
             sqlite_where=text("resolves IS NOT NULL"),
             postgresql_where=text("resolves IS NOT NULL"),
         ),
+        {"sqlite_with_rowid": False},
     )
 
     # No foreign key: the wallet's row guards what is written here, a reference to `tenants` would lock the
@@ -66,11 +82,14 @@ class Transfer(TenantOwned, table=True):
     reference: str = Field(max_length=128)
     """What the movement is for; unique within its kind, so that doing it again does nothing.
 
+    Movements of a request need no index for that: a hold is unique by its id, a resolution by `resolves`.
     For a request, its 32 hex digits: a hold's alone, `<request>:<extension>` for an extension's, and
     `overrun:<request>` for what settlement found above them.
     """
     resolves: UUID | None = None
     """The request whose holds this resolves: unique, so that a second resolution is impossible."""
+    budgets: list[str] = Field(default_factory=list, sa_column=_budgets())
+    """For a settle, the budgets (32 hex digits) it was also counted against."""
     created_at: int = moment()
 
 
@@ -80,14 +99,15 @@ class OpenHold(TenantOwned, table=True):
     __tablename__ = "open_holds"
     __table_args__ = (
         CheckConstraint("amount >= 0", name="open_hold_not_negative"),
-        Index("open_holds_expiry", "expires_at"),
+        {"sqlite_with_rowid": False},
     )
 
     # No foreign key, for the same reasons as `Transfer`.
     tenant_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
     amount: int = micro_credits()
-    budgets: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    budgets: list[str] = Field(default_factory=list, sa_column=_budgets())
+    """Ids (32 hex digits) of the budgets it is also held in."""
     context: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     """What its usage row needs when the process that held it is gone."""
     created_at: int = moment()
@@ -107,6 +127,8 @@ class Budget(TenantOwned, table=True):
     subject: str = Field(max_length=16)
     """`key`; other subjects have rows of their own."""
     ceiling: int = Field(sa_column=Column(BigInteger, nullable=False))
+    opening: int = micro_credits()
+    """What counted as used when the budget was made; settlements since then make up the rest."""
     used: int = micro_credits()
     held: int = micro_credits()
 
