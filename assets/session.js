@@ -31,7 +31,8 @@
     }
     if (response.status === 429) {
       const seconds = Number(response.headers.get("Retry-After")) || 60;
-      return { text: `Too many tries. Wait ${seconds} seconds, then try again.` };
+      const wait = seconds > 90 ? `${Math.ceil(seconds / 60)} minutes` : `${seconds} seconds`;
+      return { text: `That was too often. Wait ${wait}, then try again.` };
     }
     if (typeof detail === "string" && response.status < 500) return { text: detail };
     return { text: "The server could not do this. Try again in a moment." };
@@ -58,8 +59,9 @@
     for (const input of form.elements) if (input.name) mark(form, input.name, "");
   };
 
+  // True, or what to do about it.
   const rules = {
-    full_name: (value) => value.trim() || "Enter your name.",
+    full_name: (value) => value.trim() !== "" || "Enter your name.",
     email: (value) => EMAIL.test(value.trim()) || "Enter an e-mail address, such as name@company.in.",
     password: (value, form) => {
       if (!value) return "Enter a password.";
@@ -77,7 +79,7 @@
     for (const [name, rule] of Object.entries(rules)) {
       const input = form.elements[name];
       const result = input ? rule(input.value, form) : true;
-      if (typeof result === "string" && result !== input.value.trim()) {
+      if (result !== true) {
         mark(form, name, result);
         first ??= input;
       }
@@ -111,20 +113,28 @@
     location.reload();
   });
 
-  // Signing up: the form, then the code ---------------------------------------------------------------------------
-  let registration = null;
+  // Signing up: the form, then the code. The address outlives a reload, the password does not -----------------------
+  const PENDING = "sign-up-address";
+  const pending = () => sessionStorage.getItem(PENDING);
 
-  const showCode = (answer) => {
+  const showCode = (file) => {
     find("[data-step=form]").hidden = true;
     find("[data-step=code]").hidden = false;
-    find("[data-email]").textContent = registration.email;
-    const file = find("[data-mail-file]");
-    file.hidden = !answer.mail_file;
-    find("code", file).textContent = answer.mail_file ?? "";
+    find("[data-email]").textContent = pending();
+    const place = find("[data-mail-file]");
+    place.hidden = !file;
+    find("code", place).textContent = file ?? "";
     const form = find("form[data-session=verify]");
     form.reset();
     clear(form);
     form.elements.code.focus();
+  };
+
+  const showForm = () => {
+    sessionStorage.removeItem(PENDING);
+    find("[data-step=code]").hidden = true;
+    find("[data-step=form]").hidden = false;
+    find("form[data-session=sign-up]").elements.email.focus();
   };
 
   const submit = {
@@ -134,30 +144,31 @@
         password: form.elements.password.value,
       });
       if (result.ok) enter();
+      if (result.status === 401) result.text = "This e-mail and password do not go together. Check both, and try again.";
       return result;
     },
     "sign-up": async (form) => {
-      registration = {
-        full_name: form.elements.full_name.value.trim(),
-        email: form.elements.email.value.trim(),
-        password: form.elements.password.value,
-        phone_number: "",
-        accept_terms: form.elements.accept_terms.checked,
-      };
-      const result = await send("/register?session=cookie", registration);
-      if (result.ok) showCode(result.answer);
+      const { full_name, email, password, accept_terms } = form.elements;
+      const result = await send("/register?session=cookie", {
+        full_name: full_name.value.trim(),
+        email: email.value.trim(),
+        password: password.value,
+        accept_terms: accept_terms.checked,
+      });
+      if (!result.ok) return result;
+      sessionStorage.setItem(PENDING, result.answer.email ?? email.value.trim());
+      password.value = "";
+      showCode(result.answer.mail_file);
       return result;
     },
     verify: async (form) => {
-      const result = await send("/register/verify?session=cookie", {
-        email: registration.email,
-        code: form.elements.code.value,
-      });
+      const { code } = form.elements;
+      const result = await send("/register/verify?session=cookie", { email: pending(), code: code.value });
       if (result.ok) {
-        registration = null;
+        sessionStorage.removeItem(PENDING);
         enter();
       } else {
-        form.elements.code.select();
+        code.select();
       }
       return result;
     },
@@ -166,13 +177,9 @@
   const resend = async (button) => {
     const form = find("form[data-session=verify]");
     button.disabled = true;
-    const result = await send("/register?session=cookie", registration);
-    if (result.ok) {
-      showCode(result.answer);
-      complain(form, "A new code is on its way. The old one no longer works.", "good");
-    } else {
-      complain(form, result.text);
-    }
+    const result = await send("/otp/send?session=cookie", { email: pending(), purpose: "register" });
+    if (result.ok) showCode(result.answer.mail_file);
+    complain(form, result.ok ? "A new code is on its way." : result.text, result.ok ? "good" : "bad");
     setTimeout(() => (button.disabled = false), 15_000);
   };
 
@@ -209,11 +216,7 @@
     if (on("[data-sign-out]")) signOut();
     const again = on("[data-resend]");
     if (again) resend(again);
-    if (on("[data-other-address]")) {
-      find("[data-step=code]").hidden = true;
-      find("[data-step=form]").hidden = false;
-      find("form[data-session=sign-up]").elements.email.focus();
-    }
+    if (on("[data-other-address]")) showForm();
   });
 
   // A code may be pasted with spaces or a dash, and is sent as soon as it is whole.
@@ -226,4 +229,12 @@
     input.value = input.value.replace(/\D/g, "").slice(0, 6);
     if (input.value.length === 6) form.requestSubmit();
   });
+
+  // Only when React has taken over the page may the page be changed: then the server's first values have arrived.
+  const watch = new MutationObserver(() => {
+    if (!find('[data-ready="true"]')) return;
+    watch.disconnect();
+    if (pending()) showCode(null);
+  });
+  watch.observe(document, { subtree: true, attributes: true, attributeFilter: ["data-ready"] });
 })();

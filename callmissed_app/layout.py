@@ -31,6 +31,7 @@ PLACES: tuple[tuple[Place, ...], ...] = (
     (
         Place("/", "Overview", "layout_dashboard", "home balance spend"),
         Place("/playground", "Playground", "message_square", "chat try model"),
+        Place("/models", "Models", "boxes", "catalog prices providers"),
     ),
     (
         Place("/keys", "API keys", "key_round", "secret token create"),
@@ -144,12 +145,14 @@ def _bar(title: str) -> rx.Component:
             class_name="where",
         ),
         button(
-            rx.fragment("Find or do", rx.el.kbd("⌘K")),
+            rx.fragment("Search or jump to", rx.el.kbd(class_name="keys", aria_hidden="true")),
             symbol="search",
             class_name="find for-desks",
             custom_attrs={"data-open-palette": ""},
         ),
-        icon_button("search", "Find or do", class_name="for-phones", custom_attrs={"data-open-palette": ""}),
+        icon_button(
+            "search", "Search or jump to", class_name="for-phones", custom_attrs={"data-open-palette": ""}
+        ),
         link(
             icon("wallet", 15, class_name="for-desks"),
             ShellState.balance,

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from api.db.session import TenantSession, tenant_session
+from api.edge.cookies import cookie_name, read_cookie
 from api.types import Caller
 
 if TYPE_CHECKING:
@@ -34,3 +35,8 @@ def services() -> Services:
 def reading(caller: Caller) -> AbstractAsyncContextManager[TenantSession]:
     """A session on the caller's own rows, for the verbs that ask for one; only to be read with."""
     return tenant_session(services().database, caller.tenant_id)
+
+
+def session_hash(cookie_header: str) -> str:
+    """What stands in the place of the session token in a socket's cookies: its SHA-256, or ""."""
+    return read_cookie(cookie_header, cookie_name(services().settings))

@@ -38,10 +38,10 @@ def palette(places: Sequence[Destination]) -> rx.Component:
             rx.el.input(
                 id="palette-input",
                 type="text",
-                placeholder="Where to, or what to do?",
+                placeholder="Search pages and commands",
                 auto_complete="off",
                 spell_check=False,
-                aria_label="Find a page or a command",
+                aria_label="Search pages and commands",
                 custom_attrs={"role": "combobox", "aria-controls": "palette-list", "aria-expanded": "true"},
             ),
             rx.el.kbd("Esc"),
@@ -63,7 +63,7 @@ def palette(places: Sequence[Destination]) -> rx.Component:
         rx.el.p("Nothing by that name.", id="palette-nothing", class_name="nothing", hidden=True),
         id="palette",
         class_name="palette",
-        aria_label="Find or do",
+        aria_label="Search or jump to",
     )
 
 

@@ -7,6 +7,9 @@ import reflex as rx
 
 from callmissed_app.components.controls import copy_button, icon
 
+Phone = Literal["stacking", "brief", "scrolling"]
+"""What a table does on a phone: a card of labelled lines a row, two short lines a row, or scroll sideways."""
+
 Tone = Literal["plain", "good", "warn", "bad", "accent"]
 
 _SYMBOLS = {
@@ -94,11 +97,12 @@ def skeleton(width: str = "100%", height: str = "14px") -> rx.Component:
 
 
 def table(
-    head: Sequence[str | tuple[str, str]], rows: Any, *, label: str, stacking: bool = True
+    head: Sequence[str | tuple[str, str]], rows: Any, *, label: str, phone: Phone = "stacking"
 ) -> rx.Component:
-    """A table called `label`. `head` holds column names, or `(name, "is-number")` for figures; `rows` is
-    `rx.foreach` or a list of `row(…)`. On a phone each row becomes a small card, unless not `stacking`:
-    then it scrolls.
+    """A table called `label`.
+
+    `head` holds column names, or `(name, "is-number")` for figures; `rows` is `rx.foreach` or a list of
+    `row(…)`.
     """
     names = [(name, "") if isinstance(name, str) else name for name in head]
     body = rows if isinstance(rows, list) else [rows]
@@ -109,7 +113,7 @@ def table(
             ),
             rx.el.tbody(*body),
             aria_label=label,
-            class_name="table is-stacking" if stacking else "table",
+            class_name=f"table is-{phone}",
         ),
         class_name="table-frame",
     )
@@ -125,12 +129,19 @@ def row(*cells: rx.Component, opens: Any = None, **props: Any) -> rx.Component:
 
 
 def cell(
-    *content: Any, label: str = "", number: bool = False, title: bool = False, **props: Any
+    *content: Any,
+    label: str = "",
+    number: bool = False,
+    title: bool = False,
+    lead: bool = False,
+    **props: Any,
 ) -> rx.Component:
-    """A row's cell. `label` names it on a phone; `title` makes it the heading there; `number` aligns to the
-    right.
+    """A row's cell; `number` aligns to the right.
+
+    On a phone `label` names it, `title` is the row's heading, and in a `brief` table `lead` stands beside it.
     """
-    names = " ".join(name for name, given in (("is-number", number), ("is-title", title)) if given)
+    kinds = (("is-number", number), ("is-title", title), ("is-lead", lead))
+    names = " ".join(name for name, given in kinds if given)
     attributes = {"data-label": label} if label else {}
     return rx.el.td(*content, class_name=names, custom_attrs=attributes, **props)
 

@@ -12,7 +12,7 @@ from callmissed_app.theme import mark
 def not_found() -> rx.Component:
     """Says so, and offers the way back."""
     return rx.el.main(
-        link(mark(28), href="/", aria_label="CallMissed"),
+        link(mark(28), rx.el.span("CallMissed"), href="/", class_name="name"),
         empty(
             "map_pin_off",
             "There is no page at this address",

@@ -12,7 +12,6 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial, wraps
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote
 
@@ -21,12 +20,9 @@ from reflex.istate.proxy import StateProxy
 
 from api.errors import ApiError
 from api.tenants.signed_in import SessionCaller, caller_of_cookie
-from callmissed_app.services import services
+from callmissed_app.services import services, session_hash
 
 log = logging.getLogger(__name__)
-
-COOKIES = ("__Host-callmissed_session", "callmissed_session")
-"""The session cookie's names: over TLS, and without."""
 
 FAILED = "Something went wrong here. Try again; if it happens again, the server's log says why."
 
@@ -57,14 +53,8 @@ class Base(rx.State):
 
 
 def cookie_hash(state: rx.State) -> str:
-    """The hash that stands in the place of the session's token among the socket's headers; "" when there is
-    none.
-    """
-    try:
-        jar = SimpleCookie(state.router.headers.cookie)
-    except CookieError:
-        return ""
-    return next((jar[name].value for name in COOKIES if name in jar), "")
+    """The hash of the session cookie this socket was opened with; "" when there was none."""
+    return session_hash(state.router.headers.cookie)
 
 
 def handler(
