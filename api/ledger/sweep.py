@@ -2,7 +2,8 @@
 
 import asyncio
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
+from sqlmodel import col
 
 from api.db.engine import Database
 from api.db.system import system_session
@@ -13,12 +14,11 @@ from api.types import Milliseconds
 
 _AT_ONCE = 500
 
-WHENEVER: Milliseconds = 1 << 62
-"""Later than every expiry: sweeps all open holds."""
 
-
-async def sweep(database: Database, writer: Writer, *, now: Milliseconds) -> int:
-    """Resolve every hold that expired by `now`; how many.
+async def sweep(
+    database: Database, writer: Writer, *, now: Milliseconds, abandoned_before: Milliseconds = 0
+) -> int:
+    """Resolve every hold that expired by `now` or was made before `abandoned_before`; how many.
 
     Nothing is charged, and the request's usage row says `interrupted`. A request that is resolved meanwhile
     by its own process stays as that left it.
@@ -26,8 +26,8 @@ async def sweep(database: Database, writer: Writer, *, now: Milliseconds) -> int
     swept = 0
     while True:
         async with system_session(database, "sweep") as session:
-            due = select(OpenHold).where(OpenHold.expires_at <= now).limit(_AT_ONCE)  # type: ignore[arg-type]
-            holds = list(await session.scalars(due))
+            due = or_(col(OpenHold.expires_at) <= now, col(OpenHold.created_at) < abandoned_before)
+            holds = list(await session.scalars(select(OpenHold).where(due).limit(_AT_ONCE)))
         resolved = sum(await asyncio.gather(*(_expire(writer, hold) for hold in holds)))
         swept += resolved
         if len(holds) < _AT_ONCE or not resolved:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from api.db.engine import Database
 from api.db.session import TenantSession, insert_once, tenant_session
@@ -97,7 +98,7 @@ async def credit(
     if not await insert_once(session, Wallet, tenant_id=tenant_id, **values):
         column = getattr(Wallet, part)
         await session.execute(
-            update(Wallet).where(Wallet.tenant_id == tenant_id).values({part: column + amount})  # type: ignore[arg-type]
+            update(Wallet).where(col(Wallet.tenant_id) == tenant_id).values({part: column + amount})
         )
     return True
 
@@ -112,10 +113,10 @@ async def balance(session: TenantSession) -> Balance:
 
 async def statement(session: TenantSession, limit: int = 50, before: UUID | None = None) -> list[Entry]:
     """Credits and charges, the newest first; `before` is the id of the last one already shown."""
-    query = select(Transfer).where(Transfer.kind.not_in(("hold", "void", "expire")))  # type: ignore[attr-defined]
+    query = select(Transfer).where(col(Transfer.kind).not_in(("hold", "void", "expire")))
     if before is not None:
-        query = query.where(Transfer.id < before)  # type: ignore[arg-type]
-    rows = await session.scalars(query.order_by(Transfer.id.desc()).limit(limit))  # type: ignore[attr-defined]
+        query = query.where(col(Transfer.id) < before)
+    rows = await session.scalars(query.order_by(col(Transfer.id).desc()).limit(limit))
     return [
         Entry(
             id=row.id,
@@ -160,4 +161,4 @@ async def set_budget(
         session, Budget, id=budget_id, subject=subject, ceiling=limit, opening=used, used=used
     )
     if not made:
-        await session.execute(update(Budget).where(Budget.id == budget_id).values(ceiling=limit))  # type: ignore[arg-type]
+        await session.execute(update(Budget).where(col(Budget.id) == budget_id).values(ceiling=limit))
