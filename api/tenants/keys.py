@@ -113,7 +113,9 @@ async def create_key(
         expires_at=new.expires_at,
     )
     async with tenant_session(database, caller.tenant_id, writes=True) as session:
-        held = await session.execute(select(func.count(col(ApiKey.id))).where(col(ApiKey.kind) != "session"))
+        held = await session.execute(
+            select(func.count()).select_from(ApiKey).where(col(ApiKey.kind) != "session")
+        )
         if held.scalar_one() >= MOST_KEYS:
             raise invalid_request(f"An organization has at most {MOST_KEYS} keys. Delete unused ones first.")
         session.add(key)

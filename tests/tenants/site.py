@@ -17,7 +17,7 @@ from api.db.engine import Database
 from api.edge import auth, keys, render
 from api.gateway.rate_limit import Limiter, MemoryLimiter
 from api.notify.mail import Mailer, open_mailer
-from api.settings import Settings
+from api.settings import Settings, load_settings
 from api.tenants.authenticate import KeyRing
 from api.tenants.registration import Registration, register, verify_registration
 from api.tenants.secrets import load_secret
@@ -85,7 +85,7 @@ async def open_site(
     """The server, its roots and its client, all closed in order."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    settings = settings.model_copy(update={"port": port, "trusted_proxy_hops": behind_proxies})
+    settings = changed(settings, port=port, trusted_proxy_hops=behind_proxies)
     seconds = [0.0]
     secret = load_secret(settings)
     site = Site(
@@ -118,6 +118,12 @@ async def open_site(
                 await task
             await site.keys.close()
             await site.mailer.close()
+
+
+def changed(settings: Settings, **values: object) -> Settings:
+    """The settings with other values; what is worked out from them is worked out again."""
+    given = {name: getattr(settings, name) for name in Settings.model_fields}
+    return load_settings(**{**given, **values})
 
 
 def mails(settings: Settings) -> list[str]:
