@@ -21,7 +21,7 @@ from api.ledger import Balance
 from api.main import HOT, create_app
 from api.money import micro
 from api.settings import Settings
-from api.tables import ApiKey, Budget, OpenHold, UsageRow
+from api.tables import ApiKey, OpenHold, UsageRow
 from api.tenants.key_text import hint, new_key_text
 from api.tenants.keys import secret_row
 from api.types import new_id, now
@@ -102,8 +102,6 @@ async def customer(
         session.add(key)
         await session.flush()
         session.add(secret_row(services.secret, key=key, text=text, moment=now(), expires_at=None))
-        if isinstance(budget, int):
-            session.add(Budget(tenant_id=tenant_id, id=key_id, subject="key", ceiling=budget))
         if micro(credits):
             await ledger.credit(
                 session,
@@ -114,6 +112,9 @@ async def customer(
                 source="promotions",
                 reference=f"signup:{tenant_id.hex}",
             )
+    if isinstance(budget, int):
+        async with tenant_session(services.database, tenant_id, writes=True) as session:
+            await ledger.set_budget(session, budget_id=key_id, subject="key", ceiling=budget)
     return Customer(tenant_id, key_id, text)
 
 

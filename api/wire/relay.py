@@ -39,6 +39,7 @@ class _Chunk(Struct):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.encode
+_OTHER_FIELDS = (b":", b"event:", b"id:", b"retry:")
 _NOTHING = (b"null", b"{}", b"false", b'""')
 
 
@@ -135,6 +136,8 @@ class Relay:
 
     def _swap(self, block: bytes) -> bytes:
         events = block.count(b"data:")
+        if events != block.count(b"\n\n"):
+            return self._open(block)
         out = block
         for old, new in self._swaps or ():
             out = out.replace(old, new)
@@ -149,8 +152,12 @@ class Relay:
 
     def _event(self, event: bytes) -> bytes:
         lines = [line[5:].lstrip(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-        if not lines or self.done or self.error is not None:
+        if self.done or self.error is not None:
             return b""
+        if not lines:
+            if all(line.startswith(_OTHER_FIELDS) for line in event.split(b"\n") if line):
+                return b""
+            raise BrokenStream
         data = b"\n".join(lines)
         if data.strip() == b"[DONE]":
             self.done = True

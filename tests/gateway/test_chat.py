@@ -99,7 +99,7 @@ async def test_the_official_sdk_chats_and_streams(gateway: Running, acme: Custom
             )
         ]
         assert parts[-1].usage and parts[-1].usage.total_tokens == 16
-        assert [model.id for model in (await sdk.models.list()).data][:1] == ["gpt-4o"]
+        assert "gpt-4o" in {model.id for model in (await sdk.models.list()).data}
 
 
 async def test_headers_leave_with_the_first_block_not_with_the_last(

@@ -140,10 +140,19 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     assert subject.complete
 
 
-@pytest.mark.parametrize("garbage", [b"data: {half\n\n", b"data: \xff\xfe\n\n", b"data: [1,2]\n\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"data: {half\n\n", b"\x00<html>\n\n", b"data: \xff\xfe\n\n", b"data: [1,2]\n\n"]
+)
 def test_garbage_is_refused(garbage: bytes) -> None:
     with pytest.raises(BrokenStream):
         relay().feed(garbage)
+
+
+def test_garbage_between_plain_deltas_is_refused_too() -> None:
+    subject = relay()
+    subject.feed(ROLE)
+    with pytest.raises(BrokenStream):
+        subject.feed(delta("a") + b"<html>oops\n\n" + delta("b"))
 
 
 def test_an_endless_event_is_refused() -> None:
