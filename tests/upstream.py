@@ -241,6 +241,7 @@ class Upstream:
     connections: int = 0  # accepted so far
     aborted: int = 0  # connections the client ended in the middle of a reply
     peers: set["_Peer"] = field(default_factory=set)
+    server: asyncio.Server | None = None
 
     def answer(self, request: Seen) -> Reply:
         self.requests.append(request)
@@ -250,6 +251,11 @@ class Upstream:
         """Ends every connection as a server does that is tired of idle ones."""
         for peer in self.peers:
             peer.end(End.CLOSE)
+
+    def stop_listening(self) -> None:
+        """Refuses every connection from now on; those that are open stay."""
+        if self.server is not None:
+            self.server.close()
 
     async def until(self, condition: Callable[[], bool], within: float = 2.0) -> None:
         """Returns when the condition holds. Raises TimeoutError."""
@@ -316,6 +322,8 @@ class _Peer(asyncio.Protocol):
             if isinstance(step, bytes):
                 self.transport.write(step)
                 await self.writable.wait()
+                if self.transport.is_closing():
+                    return  # the client is gone, which connection_lost will count
             elif isinstance(step, End):
                 if step is End.HANG:
                     await asyncio.get_running_loop().create_future()
@@ -344,7 +352,9 @@ async def scripted_upstream(
     """A running upstream on a free port, gone with all its connections afterwards."""
     upstream = Upstream()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Peer(upstream), host, 0, ssl=tls, backlog=1024)
+    upstream.server = server = await loop.create_server(
+        lambda: _Peer(upstream), host, 0, ssl=tls, backlog=1024
+    )
     port = server.sockets[0].getsockname()[1]
     upstream.url = f"{'https' if tls else 'http'}://{host}:{port}/v1"
     try:

@@ -247,7 +247,6 @@ class Connection(asyncio.Protocol):
     def _finish(self, response: PooledResponse) -> None:
         self._response = None
         response.end(None)
-        self.resume()
         # An upstream that answers before it has read the whole request would read the rest as the next one.
         if self._reusable and self.home is not None and not self._transport.get_write_buffer_size():
             self.home.released(self)

@@ -47,15 +47,13 @@ class OriginPool:
             connection.close()
         return None
 
-    async def acquire(self, patience: float, *, fresh: bool = False) -> Connection:
-        """A connection, within `patience` seconds; with `fresh` a new one as far as the limit allows.
+    async def acquire(self, patience: float) -> Connection:
+        """A new connection or, where there may be no more, the next to come free, within `patience` seconds.
 
         Raises ConnectError and ConnectTimeout.
         """
         try:
             async with asyncio.timeout(None if patience == inf else patience):
-                if fresh and self._idle and not self._places:
-                    self._idle[0].close()
                 while not self._places:
                     connection = await self._turn()
                     if connection is None:
@@ -181,7 +179,7 @@ class OwnTransport:
             if not connection.lost_the_race():
                 raise
             try:
-                connection = await pool.acquire(patience, fresh=True)
+                connection = await pool.acquire(patience)
             except (ConnectError, ConnectTimeout):
                 raise lost from None  # of the two it is this one that may have reached the upstream
             response = connection.start(method, target, headers, body, timeouts, total_at)

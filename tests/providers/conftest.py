@@ -25,6 +25,12 @@ def pytest_asyncio_loop_factories(
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [
+        item for item in items if "[asyncio-httpx" not in item.nodeid
+    ]  # for the fallback one loop is enough
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     async with scripted_upstream() as running:

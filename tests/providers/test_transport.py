@@ -273,10 +273,10 @@ async def test_each_patience_ends_with_its_own_error(
 
 
 async def test_a_slow_reader_is_not_a_stalled_upstream(transport: Transport, upstream: Upstream) -> None:
-    upstream.queue.append(stream(3, gap=0.01))
+    upstream.queue.append(stream(40, gap=0.01))
     async with await ask(transport, upstream, timeouts=Timeouts(2, 2, 0.1, 20)) as response:
-        got = await anext(response)
-        await asyncio.sleep(0.3)
+        got = await anext(response) + await anext(response)
+        await asyncio.sleep(0.25)
         got += await response.read(LIMIT)
     assert got.endswith(b"[DONE]\n\n")
 

@@ -175,6 +175,17 @@ async def test_a_request_the_upstream_may_have_seen_is_never_sent_twice(
     assert caught.value.sent and len(upstream.requests) == 2
 
 
+async def test_when_the_second_try_cannot_connect_the_first_still_counts_as_sent(
+    own: OwnTransport, upstream: Upstream
+) -> None:
+    await body_of(await ask(own, upstream))
+    upstream.stop_listening()
+    upstream.queue.append([End.CLOSE])
+    with pytest.raises(ConnectionLost) as caught:
+        await ask(own, upstream)
+    assert caught.value.sent
+
+
 async def test_an_answer_that_outruns_its_request_ends_the_connection(own: OwnTransport) -> None:
     accepted, finished = 0, asyncio.Event()
 
@@ -260,6 +271,25 @@ async def test_closing_the_transport_ends_everything(own: OwnTransport, upstream
     await upstream.until(lambda: not upstream.peers)
     with pytest.raises(ConnectError):
         await ask(own, upstream)
+
+
+async def test_a_connection_that_opens_while_the_transport_closes_is_closed_too(
+    own: OwnTransport, upstream: Upstream
+) -> None:
+    call = asyncio.create_task(ask(own, upstream))
+    await asyncio.sleep(0)
+    await own.aclose()
+    with pytest.raises(ConnectError):
+        await call
+    await upstream.until(lambda: not upstream.peers)
+    assert not upstream.requests
+
+
+async def test_a_connection_that_fails_gives_its_place_back(own: OwnTransport) -> None:
+    nobody = Upstream(url="http://127.0.0.1:1/v1")
+    for _ in range(10):
+        with pytest.raises(ConnectError):
+            await ask(own, nobody)
 
 
 async def test_the_official_sdk_works_on_our_pool(own: OwnTransport, upstream: Upstream) -> None:
