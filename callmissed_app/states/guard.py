@@ -33,6 +33,7 @@ class Guard(rx.Middleware):
         cookie = cookie_hash(base)
         if event.name in _SEND_EVERYTHING:
             await _bind(base, cookie)
+            base.notice = ""  # said before this page was opened
             return None
         if event.name in _FRAMEWORK:
             return None

@@ -18,7 +18,8 @@ class ShellState(Base):
 
     @handler
     async def load(self, caller):
-        """Everything the frame shows, as it is now."""
+        """Everything the frame shows, as it is now; what the last page said is gone."""
+        self.notice = ""
         profile = await load_profile(services().database, caller)
         self.name, self.email = profile.full_name, profile.email
         self.initials = initials(profile.full_name)
