@@ -17,6 +17,7 @@ from api.gateway.pipeline import answer, blocks, whole
 from api.gateway.services import Services
 from api.money import credits_text
 from api.providers.errors import ProviderError
+from api.types import new_id
 from api.wire.chat import parse
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _LONGEST_LABEL = 64
 async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one chat request, whole or streamed; every refusal has its documented status and body."""
     services: Services = scope["app"].state.services
+    admitted: Admission | None = None
     try:
         caller = await caller_of(services, scope)
         if not caller.may("llm"):
@@ -39,6 +41,7 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
         async with answer(
             services, caller, request, endpoint=ENDPOINT, trace=(trace[0], trace[1])
         ) as admission:
+            admitted = admission
             if request.stream:
                 stream = Stream(admission, send)
                 await stream.run(receive)
@@ -51,7 +54,7 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
     except Gone:
         return
     except Exception as error:
-        await _refuse(send, error)
+        await _refuse(send, error, admitted)
 
 
 class Stream:
@@ -138,19 +141,23 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def _headers(admission: Admission, *more: tuple[bytes, bytes]) -> Headers:
-    headers = [
-        *more,
-        (b"x-request-id", b"req_" + admission.id.hex.encode()),
-        (b"x-generation-id", admission.answer_id.encode()),
-    ]
+    headers = [*more, *_ids(admission)]
     if admission.charged is not None:
         headers.append((b"x-credits-charged", credits_text(admission.charged).encode()))
     return headers
 
 
-async def _refuse(send: Send, error: Exception) -> None:
+def _ids(admission: Admission) -> Headers:
+    return [
+        (b"x-request-id", b"req_" + admission.id.hex.encode()),
+        (b"x-generation-id", admission.answer_id.encode()),
+    ]
+
+
+async def _refuse(send: Send, error: Exception, admitted: Admission | None) -> None:
     refusal = error.refusal if isinstance(error, ProviderError) else error
     if not isinstance(refusal, ApiError):
         _log.error("unhandled", exc_info=error, extra={"path": ENDPOINT})
         refusal = internal_error()
-    await respond(send, refusal.status, openai_body(refusal), [JSON, *error_headers(refusal)])
+    ids = _ids(admitted) if admitted else [(b"x-request-id", b"req_" + new_id().hex.encode())]
+    await respond(send, refusal.status, openai_body(refusal), [JSON, *ids, *error_headers(refusal)])
