@@ -25,13 +25,13 @@ MakeTenant = Callable[..., Awaitable[UUID]]
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A PostgreSQL server: `CALLMISSED_TEST_DATABASE_URL`, or our own for this session."""
     given = os.environ.get("CALLMISSED_TEST_DATABASE_URL")
     if given:
         yield given
     else:
-        with servers.postgresql(tmp_path_factory.mktemp("pg")) as url:
+        with servers.postgresql() as url:
             yield url
 
 

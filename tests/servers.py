@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import shutil
 import socket
 import tempfile
 import warnings
@@ -17,8 +18,8 @@ _LOCK = Path(tempfile.gettempdir()) / f"callmissed-tests-{os.getuid()}.lock"
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A fresh PostgreSQL in `folder`; its address. It forgets on a power cut: tests never pull the plug."""
+def postgresql(folder: Path, *, durable: bool = False) -> Iterator[str]:
+    """A fresh PostgreSQL in `folder`; its address. Unless `durable` it is fast and may forget a power cut."""
     # Imported here: as root the package makes a system user, which a run without database tests can spare.
     with warnings.catch_warnings(action="ignore"):
         # Its platform library warns where the desktop's XDG_RUNTIME_DIR is missing, as on servers.
@@ -29,12 +30,13 @@ def postgresql(folder: Path) -> Iterator[str]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         server = get_server(folder / "postgresql", cleanup_mode="delete")
     try:
-        for setting in ("fsync = off", "full_page_writes = off", "max_connections = 200"):
+        for setting in () if durable else ("fsync = off", "full_page_writes = off"):
             asyncio.run(run_sql(server.get_uri(), f"ALTER SYSTEM SET {setting}"))
         asyncio.run(run_sql(server.get_uri(), "SELECT pg_reload_conf()"))
         yield server.get_uri()
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
