@@ -89,10 +89,10 @@ def is_proved(settings: Settings, weights: Weights, *, verify: bool = False) -> 
             return True
     with path.open("rb") as file:
         proved = hashlib.file_digest(file, "sha256").hexdigest() == weights.sha256
-    if proved:
-        stamp.write_text(json.dumps(facts))
-    else:
+    with suppress(OSError):  # a folder that only its owner writes: then it is hashed every time
         stamp.unlink(missing_ok=True)
+        if proved:
+            stamp.write_text(json.dumps(facts))
     return proved
 
 
