@@ -18,8 +18,14 @@ _LOCK = Path(tempfile.gettempdir()) / f"callmissed-tests-{os.getuid()}.lock"
 
 
 @contextmanager
-def postgresql(folder: Path, *, durable: bool = False) -> Iterator[str]:
-    """A fresh PostgreSQL in `folder`; its address. Unless `durable` it is fast and may forget a power cut."""
+def postgresql(*, durable: bool = False) -> Iterator[str]:
+    """A fresh PostgreSQL; its address. Unless `durable` it is fast and may forget a power cut.
+
+    Not below pytest's own folder: under root the server is another user, and every pytest that starts shuts
+    that folder to all others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="callmissed-postgresql-"))
+    folder.chmod(0o755)
     # Imported here: as root the package makes a system user, which a run without database tests can spare.
     with warnings.catch_warnings(action="ignore"):
         # Its platform library warns where the desktop's XDG_RUNTIME_DIR is missing, as on servers.
