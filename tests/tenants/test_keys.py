@@ -4,11 +4,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from api import ledger
 from api.db.engine import Database
 from api.db.session import tenant_session
+from api.db.writer import Writer
 from api.errors import ApiError
 from api.settings import Settings
-from api.tables import ApiKey, ApiKeySecret, Budget, UsageRow
+from api.tables import ApiKey, ApiKeySecret, Budget
 from api.tenants.authenticate import KeyRing
 from api.tenants.key_text import is_well_formed, key_hash, new_key_text
 from api.tenants.keys import (
@@ -26,6 +28,7 @@ from api.tenants.secrets import derive, load_secret
 from api.tenants.session_keys import session_key
 from api.tenants.signed_in import SessionCaller
 from api.types import Caller, new_id, now
+from tests.factories import usage
 from tests.tenants.site import make_person
 
 
@@ -46,21 +49,21 @@ async def budget(database: Database, owner: Caller) -> Budget | None:
         return (await session.execute(select(Budget))).scalar_one_or_none()
 
 
-async def add_usage(database: Database, owner: Caller, details: KeyDetails, *, charge: int) -> None:
-    async with tenant_session(database, owner.tenant_id, writes=True) as session:
-        session.add(
-            UsageRow(
-                tenant_id=owner.tenant_id,
-                id=new_id(),
-                created_at=now(),
-                service="llm",
-                endpoint="/v1/chat/completions",
-                model="local/a",
-                outcome="ok",
-                charge=charge,
-                api_key_id=details.id,
-            )
-        )
+async def spend(writer: Writer, owner: Caller, details: KeyDetails, cost: int, *, hold: int = 0) -> None:
+    """Charge `cost` to the key, or leave `hold` held for it; through the books."""
+    request_id, ceilings = new_id(), [details.id] if details.budget_limit else []
+    about = usage(cost, api_key_id=details.id.hex)
+    assert await ledger.hold(
+        writer,
+        tenant_id=owner.tenant_id,
+        request_id=request_id,
+        amount=hold or cost,
+        budgets=ceilings,
+        context=about,
+        expires_at=now() + 60_000,
+    )
+    if not hold:
+        await ledger.settle(writer, tenant_id=owner.tenant_id, request_id=request_id, cost=cost, usage=about)
 
 
 def test_keys_have_the_published_form_and_a_checksum_that_catches_every_single_typo() -> None:
@@ -168,10 +171,11 @@ async def test_a_key_with_a_budget_has_a_row_that_every_hold_must_fit_in(
 
 
 async def test_a_budget_set_later_counts_what_the_key_has_spent_before(
-    database: Database, settings: Settings, owner: SessionCaller
+    database: Database, settings: Settings, owner: SessionCaller, writer: Writer
 ) -> None:
     details, text = await make(database, settings, owner)
-    await add_usage(database, owner, details, charge=2_500_000)
+    await spend(writer, owner, details, 2_000_000)
+    await spend(writer, owner, details, 500_000)
     with pytest.raises(ApiError, match=r"already spent and reserved: 2\.5 credits"):
         await update_key(database, owner, details.id, {"budget_limit": 2_499_999})
     assert (await get_key(database, owner, details.id)).budget_limit is None
@@ -183,12 +187,11 @@ async def test_a_budget_set_later_counts_what_the_key_has_spent_before(
 
 
 async def test_a_budget_is_never_set_below_what_is_used_and_held(
-    database: Database, settings: Settings, owner: SessionCaller
+    database: Database, settings: Settings, owner: SessionCaller, writer: Writer
 ) -> None:
     details, _ = await make(database, settings, owner, budget_limit=10)
-    async with tenant_session(database, owner.tenant_id, writes=True) as session:
-        row = (await session.execute(select(Budget))).scalar_one()
-        row.used, row.held = 4, 3
+    await spend(writer, owner, details, 4)
+    await spend(writer, owner, details, 0, hold=3)
     with pytest.raises(ApiError) as refused:
         await update_key(database, owner, details.id, {"budget_limit": 6, "name": "changed"})
     assert (refused.value.status, refused.value.param) == (400, "budget_limit")
