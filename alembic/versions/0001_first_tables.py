@@ -166,8 +166,8 @@ def make_ledger_tables() -> None:
         "transfers",
         ["tenant_id", "kind", "reference"],
         unique=True,
-        sqlite_where=sa.text("kind NOT IN ('hold', 'settle', 'void', 'expire')"),
-        postgresql_where=sa.text("kind NOT IN ('hold', 'settle', 'void', 'expire')"),
+        sqlite_where=sa.text("resolves IS NULL AND kind <> 'hold'"),
+        postgresql_where=sa.text("resolves IS NULL AND kind <> 'hold'"),
     )
     op.create_index(
         "transfers_resolves",

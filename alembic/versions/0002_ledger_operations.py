@@ -96,13 +96,12 @@ OF_THE_REQUEST = "tenant_id = NEW.tenant_id AND id = NEW.request_id"
 THE_HOLD = "h.tenant_id = NEW.tenant_id AND h.id = NEW.request_id"
 # What a resolution charges: nothing, unless it is a settle, whose operation alone has an amount.
 CHARGE = "min(NEW.amount, h.amount)"
-NAMED_BUDGETS = "(SELECT value FROM json_each(NEW.detail, '$.budgets'))"
+NAMED_BUDGETS = "(SELECT value FROM json_each(NEW.budgets))"
 HELD_IN_BUDGETS = f"(SELECT b.value FROM open_holds h, json_each(h.budgets) b WHERE {THE_HOLD})"
-# An open request that needs more than the plain path gives: it is also held in budgets, or cost more than
-# it holds. Two triggers of which one runs are cheaper than steps that find nothing to do.
-IS_PLAIN = f"""
-    EXISTS (SELECT 1 FROM open_holds h WHERE {THE_HOLD} AND NEW.amount <= h.amount AND h.budgets = '[]')
-"""
+RESOLVES = "(NEW.kind = 'settle' OR NEW.kind = 'void' OR NEW.kind = 'expire')"
+# Most requests cost no more than they hold and name no budget. Two triggers of which one runs are cheaper
+# than steps that find nothing to do.
+IS_PLAIN = "NEW.amount <= h.amount AND h.budgets = '[]'"
 
 
 def a_further_hold(identity: str) -> str:
@@ -132,7 +131,7 @@ def hold(condition: str) -> str:
                NEW.request_id, NULL, '[]', NEW.at
          WHERE changes() = 1;
         INSERT INTO open_holds (tenant_id, id, amount, budgets, context, created_at, expires_at)
-        SELECT NEW.tenant_id, NEW.request_id, NEW.amount, json_extract(NEW.detail, '$.budgets'),
+        SELECT NEW.tenant_id, NEW.request_id, NEW.amount, COALESCE(NEW.budgets, '[]'),
                json_extract(NEW.detail, '$.context'), NEW.at, json_extract(NEW.detail, '$.expires_at')
          WHERE changes() = 1;
     """
@@ -167,8 +166,8 @@ RESOLVE_USAGE = f"""
 
 SQLITE = (
     """
-    CREATE VIEW ledger_operations(kind, tenant_id, id, request_id, amount, at, detail) AS
-    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    CREATE VIEW ledger_operations(kind, tenant_id, id, request_id, amount, at, budgets, detail) AS
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     """,
     # What an open request holds, and how much more the wallet and its budgets could give.
     """
@@ -182,12 +181,12 @@ SQLITE = (
     """,
     f"""
     CREATE TRIGGER ledger_hold INSTEAD OF INSERT ON ledger_operations
-    WHEN NEW.kind = 'hold' AND json_extract(NEW.detail, '$.budgets') = '[]'
+    WHEN NEW.kind = 'hold' AND NEW.budgets IS NULL
     BEGIN {hold("")} END
     """,
     f"""
     CREATE TRIGGER ledger_hold_in_budgets INSTEAD OF INSERT ON ledger_operations
-    WHEN NEW.kind = 'hold' AND json_extract(NEW.detail, '$.budgets') <> '[]'
+    WHEN NEW.kind = 'hold' AND NEW.budgets IS NOT NULL
     BEGIN
         {
         hold(
@@ -217,13 +216,13 @@ SQLITE = (
     """,
     f"""
     CREATE TRIGGER ledger_resolve INSTEAD OF INSERT ON ledger_operations
-    WHEN NEW.kind IN ('settle', 'void', 'expire') AND {IS_PLAIN}
+    WHEN {RESOLVES} AND EXISTS (SELECT 1 FROM open_holds h WHERE {THE_HOLD} AND {IS_PLAIN})
     BEGIN {RESOLVE_TRANSFER} {RESOLVE_USAGE} END
     """,
     # The overrun is held first, so that from there on the charge fits the hold.
     f"""
     CREATE TRIGGER ledger_resolve_in_full INSTEAD OF INSERT ON ledger_operations
-    WHEN NEW.kind IN ('settle', 'void', 'expire') AND NOT {IS_PLAIN}
+    WHEN {RESOLVES} AND EXISTS (SELECT 1 FROM open_holds h WHERE {THE_HOLD} AND NOT ({IS_PLAIN}))
     BEGIN
         INSERT INTO transfers ({MOVEMENT})
         SELECT NEW.tenant_id, json_extract(NEW.detail, '$.overrun'), 'hold', 'wallet', 'held',

@@ -31,12 +31,12 @@ _TRANSIENT = frozenset(
     }
 )
 
-_NOTHING = (None,) * 7
-_HEAD = ("kind", "tenant", "id", "request", "amount", "at")
+_COMMON = ("kind", "tenant", "id", "request", "amount", "at")
+_NOTHING = (None,) * 8
 
 
 def _apply(size: int) -> str:
-    return "INSERT INTO ledger_operations VALUES " + ",".join(["(?,?,?,?,?,?,?)"] * size)  # noqa: S608
+    return "INSERT INTO ledger_operations VALUES " + ",".join(["(?,?,?,?,?,?,?,?)"] * size)  # noqa: S608
 
 
 def _moved(size: int) -> str:
@@ -63,9 +63,10 @@ class SqliteBatches:
         self._thread.start()
 
     def encode(self, operation: Mapping[str, Any]) -> Row:
-        """The operation's common fields as they are, the others as JSON."""
-        detail = {name: value for name, value in operation.items() if name not in _HEAD}
-        return (*(operation[name] for name in _HEAD), encode(detail))
+        """The fields all operations have, as they are; the budgets, if any, and the whole as JSON."""
+        budgets = operation.get("budgets")
+        common = [operation[name] for name in _COMMON]
+        return (*common, encode(budgets) if budgets else None, encode(operation))
 
     async def apply(self, batch: Sequence[Row]) -> dict[str, int]:
         """One commit. Raises `DatabaseGone` when the file is locked, full or failing."""

@@ -19,9 +19,11 @@ def checks(*, is_sqlite: bool) -> dict[str, str]:
         each = "json_each(t.budgets) b" if is_sqlite else "json_array_elements_text(t.budgets) AS b(value)"
         return f"(SELECT t.tenant_id, t.amount, b.value AS named FROM {table} t, {each} {condition})"
 
+    # The cast gives the expression a column's type: without it SQLite joins on it by trying every row.
     held_by_request = """
         SELECT tenant_id, SUM(amount) AS amount,
-               substr(reference, CASE WHEN reference LIKE 'overrun:%' THEN 9 ELSE 1 END, 32) AS request
+               CAST(substr(reference, CASE WHEN reference LIKE 'overrun:%' THEN 9 ELSE 1 END, 32) AS text)
+                 AS request
           FROM transfers WHERE kind = 'hold' GROUP BY 1, 3
     """
     return {

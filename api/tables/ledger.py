@@ -11,7 +11,7 @@ from sqlmodel import Field, SQLModel
 
 from api.tables.base import TenantOwned, micro_credits, moment
 
-_NOT_OF_A_REQUEST = "kind NOT IN ('hold', 'settle', 'void', 'expire')"
+_NOT_OF_A_REQUEST = "resolves IS NULL AND kind <> 'hold'"
 
 
 def _budgets() -> Column[Any]:

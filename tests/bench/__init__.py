@@ -1,0 +1,1 @@
+"""Measurements. Each is a program of its own and prints what it measured."""
