@@ -1,14 +1,15 @@
 """Sums over usage rows: the summary of a period, and the figures of the overview page.
 
-The database adds up. A report reads the period once per statement through an index and gets back one row per
-day, per service and for the dearest models, on both databases the same.
+The database adds up, through an index and the same on both databases: to one cell for each day, service and
+model (a model that does not exist makes no row, so there are few), and to the count of each latency.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Row, Select, case, func, literal, select, union_all
+from sqlalchemy import Select, func, literal, select
 from sqlmodel import col
 
 from api.db.engine import Database
@@ -82,35 +83,38 @@ class Overview:
     recent: tuple[LogRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    service: str
+    model: str
+    day: int
+    figures: Figures
+
+
 async def summary(database: Database, caller: Caller, *, days: int, now: Milliseconds) -> Summary:
     """The last `days` IST days, today included, of what `caller` may see."""
     period = last_days(days, now)
     async with tenant_session(database, caller.tenant_id) as session:
-        rows = (await session.execute(_summary_statement(caller, period))).all()
+        cells = await _cells(session, caller, period)
         latency = await _latency(session, caller, period)
-    by_axis: dict[str, list[Row[Any]]] = {"total": [], "service": [], "model": [], "day": []}
-    for row in rows:
-        by_axis[row.axis].append(row)
     return Summary(
         period_days=days,
-        totals=_figures(by_axis["total"][0]),
+        totals=_total(cell.figures for cell in cells),
         latency=latency,
-        by_service=_ranked(by_axis["service"]),
-        by_model=_ranked(by_axis["model"]),
-        series=_series({row.day: _figures(row) for row in by_axis["day"]}, days, now),
+        by_service=_dearest(cells, lambda cell: cell.service),
+        by_model=_dearest(cells, lambda cell: cell.model)[:TOP_MODELS],
+        series=_series(cells, days, now),
     )
 
 
 async def overview(database: Database, caller: Caller, *, now: Milliseconds) -> Overview:
     """The figures of the overview page over what `caller` may see."""
     month = last_days(30, now)
-    day = _day().label("day")
-    daily = _rows(select(day, *_sums()), caller, month).group_by("day")
     async with tenant_session(database, caller.tenant_id) as session:
-        figures = {row.day: _figures(row) for row in await session.execute(daily)}
+        cells = await _cells(session, caller, month)
         latency = await _latency(session, caller, last_days(7, now))
         recent = await newest(session, caller, Filters(period=month), limit=RECENT)
-    series = _series(figures, 30, now)
+    series = _series(cells, 30, now)
     return Overview(
         today=series[-1][1],
         month=_total(figures for _, figures in series),
@@ -119,6 +123,28 @@ async def overview(database: Database, caller: Caller, *, now: Milliseconds) -> 
         series=series,
         recent=tuple(recent),
     )
+
+
+async def _cells(session: TenantSession, caller: Caller, period: Period) -> list[_Cell]:
+    service, model = col(UsageRow.service), col(UsageRow.model)
+    statement = _rows(select(service, model, _day().label("day"), *_sums()), caller, period)
+    rows = await session.execute(statement.group_by(service, model, "day"))
+    return [
+        _Cell(
+            row.service,
+            row.model,
+            row.day,
+            # PostgreSQL's sums of integers are decimals.
+            Figures(
+                requests=int(row.requests),
+                success=int(row.success),
+                charge=int(row.charge),
+                input_tokens=int(row.input_tokens),
+                output_tokens=int(row.output_tokens),
+            ),
+        )
+        for row in rows
+    ]
 
 
 def _day() -> Any:
@@ -136,9 +162,9 @@ def _sums() -> tuple[Any, ...]:
     return (
         func.count().label("requests"),
         func.count().filter(_succeeded()).label("success"),
-        func.coalesce(func.sum(col(UsageRow.charge)), 0).label("charge"),
-        func.coalesce(func.sum(prompt), 0).label("input_tokens"),
-        func.coalesce(func.sum(col(UsageRow.output_tokens)), 0).label("output_tokens"),
+        func.sum(col(UsageRow.charge)).label("charge"),
+        func.sum(prompt).label("input_tokens"),
+        func.sum(col(UsageRow.output_tokens)).label("output_tokens"),
     )
 
 
@@ -149,79 +175,44 @@ def _rows(statement: Select[*tuple[Any, ...]], caller: Caller, period: Period) -
     )
 
 
-def _summary_statement(caller: Caller, period: Period) -> Any:
-    # One pass over the period gives cells; the four views of it are sums of cells. A client may ask for any
-    # number of models that do not exist, so the cells stay in the database.
-    day = _day().label("day")
-    cells = (
-        _rows(select(day, col(UsageRow.service), col(UsageRow.model), *_sums()), caller, period)
-        .group_by("day", "service", "model")
-        .cte("cells")
-    )
-    names = ("requests", "success", "charge", "input_tokens", "output_tokens")
-    sums = [func.coalesce(func.sum(cells.c[name]), 0).label(name) for name in names]
-
-    def view(axis: str, name: Any, day: Any) -> Select[*tuple[Any, ...]]:
-        return select(literal(axis).label("axis"), name.label("name"), day.label("day"), *sums)
-
-    nothing, no_day = literal(""), literal(0)
-    dearest = (
-        view("model", cells.c.model, no_day)
-        .group_by(cells.c.model)
-        .order_by(func.sum(cells.c.charge).desc(), func.sum(cells.c.requests).desc(), cells.c.model)
-        .limit(TOP_MODELS)
-        .subquery("dearest")
-    )
-    return union_all(
-        view("total", nothing, no_day),
-        view("service", cells.c.service, no_day).group_by(cells.c.service),
-        view("day", nothing, cells.c.day).group_by(cells.c.day),
-        select(dearest),
-    )
-
-
 async def _latency(session: TenantSession, caller: Caller, period: Period) -> Latency:
     latency = col(UsageRow.latency_ms)
-    spread = (
-        _rows(select(latency, func.count().label("rows")), caller, period)
-        .where(_succeeded())
-        .group_by(latency)
-        .cte("spread")
-    )
-    running = select(
-        spread.c.latency_ms,
-        (spread.c.latency_ms * spread.c.rows).label("weight"),
-        func.sum(spread.c.rows).over(order_by=spread.c.latency_ms).label("upto"),
-        func.sum(spread.c.rows).over().label("total"),
-    ).cte("running")
-
-    def percentile(percent: int) -> Any:
-        return func.min(case((running.c.upto * 100 >= running.c.total * percent, running.c.latency_ms)))
-
-    statement = select(func.sum(running.c.weight), func.max(running.c.total), percentile(50), percentile(95))
-    weight, total, p50, p95 = (await session.execute(statement)).one()
-    return Latency(average=round(int(weight) / int(total)) if total else None, p50=p50, p95=p95)
-
-
-def _figures(row: Row[Any]) -> Figures:
-    return Figures(
-        requests=int(row.requests),
-        success=int(row.success),
-        charge=int(row.charge),
-        input_tokens=int(row.input_tokens),
-        output_tokens=int(row.output_tokens),
+    statement = _rows(select(latency, func.count()), caller, period).where(_succeeded())
+    counts = [(value, count) for value, count in await session.execute(statement.group_by(latency))]
+    counts.sort()
+    total = sum(count for _, count in counts)
+    if not total:
+        return Latency(average=None, p50=None, p95=None)
+    return Latency(
+        average=round(sum(value * count for value, count in counts) / total),
+        p50=_percentile(counts, total, 50),
+        p95=_percentile(counts, total, 95),
     )
 
 
-def _ranked(rows: list[Row[Any]]) -> tuple[tuple[str, Figures], ...]:
-    named = [(str(row.name), _figures(row)) for row in rows]
-    return tuple(sorted(named, key=lambda item: (-item[1].charge, -item[1].requests, item[0])))
+def _percentile(counts: list[tuple[int, int]], total: int, percent: int) -> int:
+    upto = accumulate(count for _, count in counts)
+    return next(
+        value for (value, _), so_far in zip(counts, upto, strict=True) if so_far * 100 >= total * percent
+    )
 
 
-def _series(by_day: dict[int, Figures], days: int, now: Milliseconds) -> tuple[tuple[str, Figures], ...]:
-    today, nothing = day_of(now), Figures()
+def _dearest(cells: list[_Cell], name: Callable[[_Cell], str]) -> tuple[tuple[str, Figures], ...]:
+    """The sum of each name's cells: the dearest first, then the most used."""
+    of_name: dict[str, list[Figures]] = {}
+    for cell in cells:
+        of_name.setdefault(name(cell), []).append(cell.figures)
+    sums = [(each, _total(figures)) for each, figures in of_name.items()]
+    return tuple(sorted(sums, key=lambda item: (-item[1].charge, -item[1].requests, item[0])))
+
+
+def _series(cells: list[_Cell], days: int, now: Milliseconds) -> tuple[tuple[str, Figures], ...]:
+    of_day: dict[int, list[Figures]] = {}
+    for cell in cells:
+        of_day.setdefault(cell.day, []).append(cell.figures)
+    today = day_of(now)
     return tuple(
-        (date_of(day).isoformat(), by_day.get(day, nothing)) for day in range(today - days + 1, today + 1)
+        (date_of(day).isoformat(), _total(of_day.get(day, ()))) for day in range(today - days + 1, today + 1)
     )
 
 

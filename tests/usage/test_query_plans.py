@@ -1,7 +1,8 @@
 """Reports and logs find their rows through an index, whatever the organization next door has stored."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from sqlalchemy import event
 from api.db.engine import Database, open_database
 from api.settings import Settings
 from api.types import Caller, new_id
+from api.usage import export
 from api.usage.export import csv_blocks
 from api.usage.logs import Filters, logs
 from api.usage.period import last_days
+from api.usage.receipts import receipt
 from api.usage.reports import overview, summary
 from tests.factories import make_tenant
-from tests.usage.factories import NOW, agent, key, owner
+from tests.usage.factories import NOW, add, agent, key, owner, usage_row
 
 WEEK = last_days(7, NOW)
 TENANT, USER, KEY = new_id(), new_id(), new_id()
@@ -47,27 +50,60 @@ ASKED: dict[str, tuple[Ask, Caller, str]] = {
 @pytest.mark.parametrize("name", ASKED)
 async def test_rows_are_searched_by_tenant_and_time(sqlite_settings: Settings, name: str) -> None:
     ask, caller, index = ASKED[name]
-    database = open_database(sqlite_settings)
-    await make_tenant(database)
-    ran: list[tuple[str, Any]] = []
-
-    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
-    def remember(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM usage_rows" in statement:
-            ran.append((statement, parameters))
-
-    await ask(database, caller)
-    statements = list(ran)
-    assert statements
-    async with database.engine.connect() as connection:
-        for statement, parameters in statements:
-            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            steps = [step[3] for step in plan]
-            reads = [step for step in steps if "usage_rows" in step]
-            assert len(reads) == 1, steps
+    async with watched(sqlite_settings) as (database, ran):
+        await ask(database, caller)
+        for statement, parameters in list(ran):
+            reads = [step for step in await plan(database, statement, parameters) if "usage_rows" in step]
+            assert len(reads) == 1, "the period is read once"
             assert re.fullmatch(
                 rf"SEARCH usage_rows USING INDEX {index} "
                 r"\(tenant_id=\?( AND (api_key_id|model)=\?)? AND created_at>\? AND created_at<\?\)",
                 reads[0],
-            ), steps
+            ), reads
+
+
+async def test_a_later_page_of_an_export_begins_where_the_last_ended(
+    sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_BATCH", 2)
+    async with watched(sqlite_settings) as (database, ran):
+        tenant_id = await make_tenant(database)
+        await add(database, tenant_id, *(usage_row(created_at=NOW - 1_000 * n) for n in range(6)))
+        ran.clear()
+        await _export(database, owner(tenant_id))
+        # Parameters: the period's start, the end that the index is searched by, ...
+        ends = [parameters[1] for _, parameters in ran]
+        assert ends == [WEEK.end, *(NOW - 1_000 * n + 1 for n in (1, 3, 5))]
+
+
+async def test_a_receipt_reads_by_key_and_index(sqlite_settings: Settings) -> None:
+    async with watched(sqlite_settings) as (database, ran):
+        tenant_id = await make_tenant(database)
+        (row_id,) = await add(database, tenant_id, usage_row())
+        ran.clear()
+        await receipt(database, owner(tenant_id), f"gen_{row_id.hex}")
+        assert len(ran) == 3
+        for statement, parameters in list(ran):
+            for step in await plan(database, statement, parameters):
+                assert not step.startswith("SCAN"), (statement, step)
+
+
+@asynccontextmanager
+async def watched(settings: Settings) -> AsyncIterator[tuple[Database, list[tuple[str, Any]]]]:
+    """A database, and what it was asked to read."""
+    database = open_database(settings)
+    ran: list[tuple[str, Any]] = []
+
+    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
+    def remember(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            ran.append((statement, parameters))
+
+    yield database, ran
     await database.close()
+
+
+async def plan(database: Database, statement: str, parameters: Any) -> list[str]:
+    async with database.engine.connect() as connection:
+        steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return [step[3] for step in steps]

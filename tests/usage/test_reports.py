@@ -74,6 +74,7 @@ async def test_days_are_cut_at_midnight_in_india(database: Database, tenant: Mak
             ("2026-11-21", 110),
             ("2026-11-22", 1_111_000),
         ]
+        assert found.totals.charge == 1_111_110
         today = (await overview(database, owner(tenant_id), now=ist(clock))).today
         assert (today.charge, today.requests) == (1_111_000, 4)
     yesterday = await summary(database, owner(tenant_id), days=1, now=ist("2026-11-21T23:59:59.999"))
