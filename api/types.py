@@ -1,6 +1,7 @@
 """Values every room may speak of: ids, time, and the `Caller`."""
 
 import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ DAY: Milliseconds = 86_400_000
 
 Role = Literal["owner", "admin", "agent"]
 
+# Seeded once from the system: ids must be unique, not secret, and a system call each is a measurable cost.
+_noise = random.Random(os.urandom(32)).getrandbits
+
 
 def now() -> Milliseconds:
     """The present moment."""
@@ -28,8 +32,8 @@ def now() -> Milliseconds:
 def new_id() -> UUID:
     """A UUIDv7 (RFC 9562 §5.7): sortable by time, unique, never to be used as a secret."""
     stamp = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10), "big")
-    high, low = noise >> 68, noise & ((1 << 62) - 1)
+    noise = _noise(74)
+    high, low = noise >> 62, noise & ((1 << 62) - 1)
     return UUID(int=(stamp << 80) | (7 << 76) | (high << 64) | (2 << 62) | low)
 
 

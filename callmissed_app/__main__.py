@@ -23,6 +23,7 @@ def main() -> None:
         ws="websockets-sansio",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_config=None,
         timeout_graceful_shutdown=60,
         timeout_keep_alive=75,

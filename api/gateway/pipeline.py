@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import msgspec
 
@@ -31,22 +31,21 @@ AFTERGLOW = 0.25
 """Seconds a vendor gets after `[DONE]` to end its response, so that the connection can serve again."""
 
 
-@asynccontextmanager
-async def answer(
+def answer(
     services: Services,
     caller: Caller,
     request: ChatRequest,
     *,
     endpoint: str,
     trace: tuple[str, str] = ("", ""),
-) -> AsyncIterator[Admission]:
-    """Admit one request; inside, read `whole(admission)` or `blocks(admission)`; leaving settles.
+) -> Admission:
+    """One request, to be used as `async with answer(…) as admission`: entering admits it, inside one reads
+    `whole(admission)` or `blocks(admission)`, leaving settles.
 
-    Entering raises ApiError when the request may not run; nothing is held or charged then.
+    Raises ApiError, here or on entering, when the request may not run; nothing is held or charged then.
     """
     chosen = route(services.catalog, services.vendors, caller, request)
-    async with admit(services, caller, chosen, request, endpoint=endpoint, trace=trace) as admission:
-        yield admission
+    return admit(services, caller, chosen, request, endpoint=endpoint, trace=trace)
 
 
 async def whole(admission: Admission) -> Whole:
