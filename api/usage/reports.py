@@ -128,7 +128,8 @@ async def overview(database: Database, caller: Caller, *, now: Milliseconds) -> 
 async def _cells(session: TenantSession, caller: Caller, period: Period) -> list[_Cell]:
     service, model = col(UsageRow.service), col(UsageRow.model)
     statement = _rows(select(service, model, _day().label("day"), *_sums()), caller, period)
-    rows = await session.execute(statement.group_by(service, model, "day"))
+    # The day first: rows are read in that order already, which makes the database's sorting cheap.
+    rows = await session.execute(statement.group_by("day", model, service))
     return [
         _Cell(
             row.service,
