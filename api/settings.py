@@ -17,7 +17,9 @@ _VENDOR_NAME = re.compile(r"^([A-Z][A-Z0-9]*)_(API_KEY|BASE_URL|PAT)$")
 class Settings(BaseSettings):
     """What an operator may decide. Every field is the variable `CALLMISSED_<FIELD>` unless it says else."""
 
-    model_config = SettingsConfigDict(env_prefix="CALLMISSED_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CALLMISSED_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     # Where does it run?
     host: str = Field("127.0.0.1", validation_alias="HOST", description="Address to listen on.")
