@@ -257,7 +257,7 @@ SQLITE = (
 
 
 def postgresql_usage() -> tuple[str, str]:
-    """The columns of a usage row taken from the operation `o`, and how they are read from it."""
+    """The columns of a usage row, read from `d.usage`, and the record they are read through."""
     texts = [f"left(COALESCE(u.{name}, ''), {cut})" for name, cut in TEXTS.items()]
     integers = [f"least(COALESCE(u.{name}, 0), {MOST})" for name in INTEGERS]
     booleans = [f"COALESCE(u.{name}, {otherwise})" for name, otherwise in BOOLEANS.items()]
@@ -265,131 +265,196 @@ def postgresql_usage() -> tuple[str, str]:
     types = {"created_at": "bigint"}
     types |= dict.fromkeys(TEXTS, "text") | dict.fromkeys(INTEGERS, "bigint")
     types |= dict.fromkeys(BOOLEANS, "boolean") | dict.fromkeys(IDS, "uuid")
-    values = ", ".join(["COALESCE(u.created_at, o.at)", *texts, *integers, *booleans, *ids])
+    values = ", ".join(["COALESCE(u.created_at, d.at)", *texts, *integers, *booleans, *ids])
     record = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    return values, f"jsonb_to_record(o.usage) AS u({record})"
+    return values, f"jsonb_to_record(d.usage) AS u({record})"
 
 
 USAGE_VALUES, USAGE_RECORD = postgresql_usage()
 
-# The wallet of the tenant at hand is locked when its first operation comes, and written once when its last is
-# done: whoever holds the lock is alone with the tenant's holds and budgets, and a hot wallet costs one row
-# version a batch. Every statement of the function sees what was committed before the lock was granted.
+# The wallet of the tenant at hand is locked when its first operation comes: whoever holds the lock is alone
+# with the tenant's holds and budgets, and each statement of the function sees what was committed before the
+# lock was granted. The wallet is written once when its last operation is done, and rows are inserted and
+# deleted all together at the end: a hot wallet costs one row version a batch, a row half of what it costs
+# alone. That is why a batch has at most one operation of a request.
 POSTGRESQL_APPLY = f"""
 CREATE FUNCTION ledger_apply(operations jsonb) RETURNS TABLE (operation uuid, moved bigint)
-LANGUAGE plpgsql AS $body$
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+AS $body$
 DECLARE
     o record;
     w wallets%ROWTYPE;
     h open_holds%ROWTYPE;
+    t transfers%ROWTYPE;
+    made transfers[] := '{{}}';
+    opened open_holds[] := '{{}}';
     named uuid[];
     room bigint;
     charge bigint;
-    from_promo bigint;
-    from_plan bigint;
+    -- Resolved requests, and at last the recorded ones, side by side.
+    tenants uuid[] := '{{}}';
+    requests uuid[] := '{{}}';
+    moments bigint[] := '{{}}';
+    usages jsonb[] := '{{}}';
+    helds bigint[] := '{{}}';
+    charges bigint[] := '{{}}';
+    losses bigint[] := '{{}}';
 BEGIN
+    IF (SELECT count(*) <> count(DISTINCT (x.tenant, x.request))
+          FROM jsonb_to_recordset(operations) AS x(tenant uuid, request uuid)) THEN
+        RAISE EXCEPTION 'two operations of one request in a batch';
+    END IF;
+
     FOR o IN
         SELECT * FROM jsonb_to_recordset(operations) AS x(
             kind text, tenant uuid, id uuid, request uuid, amount bigint, at bigint,
             budgets jsonb, context jsonb, expires_at bigint, partial boolean, overrun uuid, usage jsonb)
     LOOP
-        IF o.kind = 'record' THEN
-            INSERT INTO usage_rows (tenant_id, id, {", ".join((*USAGE, *MONEY))})
-            SELECT o.tenant, o.request, {USAGE_VALUES}, 0, 0, 0 FROM {USAGE_RECORD}
-             WHERE NOT EXISTS (SELECT FROM open_holds WHERE tenant_id = o.tenant AND id = o.request)
-            ON CONFLICT DO NOTHING;
-            CONTINUE;
-        END IF;
-
         IF w.tenant_id IS DISTINCT FROM o.tenant THEN
             UPDATE wallets SET promo = w.promo, plan = w.plan, paid = w.paid, held = w.held
              WHERE wallets.tenant_id = w.tenant_id;
             SELECT * INTO w FROM wallets WHERE wallets.tenant_id = o.tenant FOR UPDATE;
-            CONTINUE WHEN NOT FOUND;
-        END IF;
-
-        operation := o.id;
-        SELECT amount INTO moved FROM transfers WHERE tenant_id = o.tenant AND id = o.id;
-        IF FOUND THEN
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
-        IF o.kind = 'hold' THEN
-            named := ARRAY(SELECT jsonb_array_elements_text(o.budgets)::uuid);
-            CONTINUE WHEN w.promo + w.plan + w.paid - w.held < o.amount;
-            CONTINUE WHEN named <> '{{}}' AND cardinality(named) > (
-                SELECT count(*) FROM budgets
-                 WHERE tenant_id = o.tenant AND id = ANY (named) AND used + held + o.amount <= ceiling);
-            w.held := w.held + o.amount;
-            moved := o.amount;
-            INSERT INTO transfers ({MOVEMENT})
-            VALUES (o.tenant, o.id, 'hold', 'wallet', 'held', o.amount, 0, 0, 0,
-                    replace(o.request::text, '-', ''), NULL, '[]', o.at);
-            INSERT INTO open_holds (tenant_id, id, amount, budgets, context, created_at, expires_at)
-            VALUES (o.tenant, o.request, o.amount, o.budgets, o.context, o.at, o.expires_at);
-            IF named <> '{{}}' THEN
-                UPDATE budgets SET held = held + o.amount WHERE tenant_id = o.tenant AND id = ANY (named);
-            END IF;
-            RETURN NEXT;
-            CONTINUE;
         END IF;
 
         SELECT * INTO h FROM open_holds WHERE tenant_id = o.tenant AND id = o.request;
-        CONTINUE WHEN NOT FOUND;
-        named := ARRAY(SELECT json_array_elements_text(h.budgets)::uuid);
-        room := 0;
-        IF o.amount > 0 AND (o.kind = 'extend' OR o.amount > h.amount) THEN
-            SELECT greatest(0, least(w.promo + w.plan + w.paid - w.held, min(ceiling - used - held)))
-              INTO room FROM budgets WHERE tenant_id = o.tenant AND id = ANY (named);
+        IF o.kind = 'record' THEN
+            CONTINUE WHEN FOUND
+                OR EXISTS (SELECT FROM usage_rows WHERE tenant_id = o.tenant AND id = o.request);
+            tenants := tenants || o.tenant;
+            requests := requests || o.request;
+            moments := moments || o.at;
+            usages := usages || o.usage;
+            helds := helds || 0::bigint;
+            charges := charges || 0::bigint;
+            losses := losses || 0::bigint;
+            CONTINUE;
+        END IF;
+        CONTINUE WHEN w.tenant_id IS NULL;
+
+        operation := o.id;
+        IF o.kind = 'hold' OR o.kind = 'extend' OR h.id IS NULL THEN
+            SELECT amount INTO moved FROM transfers WHERE tenant_id = o.tenant AND id = o.id;
+            IF FOUND THEN
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
         END IF;
 
-        IF o.kind = 'extend' THEN
-            moved := least(o.amount, room);
-            CONTINUE WHEN moved <= 0 OR (room < o.amount AND NOT COALESCE(o.partial, false));
-            INSERT INTO transfers ({MOVEMENT})
-            VALUES (o.tenant, o.id, 'hold', 'wallet', 'held', moved, 0, 0, 0,
-                    replace(o.request::text || ':' || o.id::text, '-', ''), NULL, '[]', o.at);
-            UPDATE open_holds SET amount = h.amount + moved WHERE tenant_id = o.tenant AND id = o.request;
-            w.held := w.held + moved;
-            UPDATE budgets SET held = held + moved WHERE tenant_id = o.tenant AND id = ANY (named);
+        t := NULL;
+        t.tenant_id := o.tenant;
+        t.id := o.id;
+        t.created_at := o.at;
+        t.reference := replace(o.request::text, '-', '');
+        t.budgets := '[]';
+        t.promo := 0;
+        t.plan := 0;
+        t.paid := 0;
+
+        IF o.kind = 'hold' THEN
+            CONTINUE WHEN w.promo + w.plan + w.paid - w.held < o.amount;
+            IF o.budgets <> '[]' THEN
+                named := ARRAY(SELECT jsonb_array_elements_text(o.budgets)::uuid);
+                CONTINUE WHEN cardinality(named) > (
+                    SELECT count(*) FROM budgets
+                     WHERE tenant_id = o.tenant AND id = ANY (named) AND used + held + o.amount <= ceiling);
+                UPDATE budgets SET held = held + o.amount WHERE tenant_id = o.tenant AND id = ANY (named);
+            END IF;
+            w.held := w.held + o.amount;
+            t.kind := 'hold';
+            t.debit := 'wallet';
+            t.credit := 'held';
+            t.amount := o.amount;
+            made := made || t;
+            h.tenant_id := o.tenant;
+            h.id := o.request;
+            h.amount := o.amount;
+            h.budgets := o.budgets;
+            h.context := o.context;
+            h.created_at := o.at;
+            h.expires_at := o.expires_at;
+            opened := opened || h;
+            moved := o.amount;
             RETURN NEXT;
             CONTINUE;
         END IF;
 
-        IF room > 0 THEN  -- the overrun is held first, so that the charge fits the hold
-            room := least(o.amount - h.amount, room);
-            INSERT INTO transfers ({MOVEMENT})
-            VALUES (o.tenant, o.overrun, 'hold', 'wallet', 'held', room, 0, 0, 0,
-                    'overrun:' || replace(o.request::text, '-', ''), NULL, '[]', o.at);
-            h.amount := h.amount + room;
-            w.held := w.held + room;
-            UPDATE budgets SET held = held + room WHERE tenant_id = o.tenant AND id = ANY (named);
+        CONTINUE WHEN h.id IS NULL;
+        named := ARRAY(SELECT json_array_elements_text(h.budgets)::uuid);
+        IF o.kind = 'extend' OR o.amount > h.amount THEN
+            -- What there is room for above the hold. An overrun is held first, so that the charge fits.
+            SELECT greatest(0, least(w.promo + w.plan + w.paid - w.held, min(ceiling - used - held)))
+              INTO room FROM budgets WHERE tenant_id = o.tenant AND id = ANY (named);
+            moved := least(room, CASE o.kind WHEN 'extend' THEN o.amount ELSE o.amount - h.amount END);
+            IF o.kind = 'extend' THEN
+                CONTINUE WHEN moved <= 0 OR (moved < o.amount AND NOT COALESCE(o.partial, false));
+                t.reference := t.reference || ':' || replace(o.id::text, '-', '');
+            ELSE
+                t.reference := 'overrun:' || t.reference;
+                t.id := o.overrun;
+            END IF;
+            IF moved > 0 THEN
+                t.kind := 'hold';
+                t.debit := 'wallet';
+                t.credit := 'held';
+                t.amount := moved;
+                made := made || t;
+                w.held := w.held + moved;
+                h.amount := h.amount + moved;
+                UPDATE budgets SET held = held + moved WHERE tenant_id = o.tenant AND id = ANY (named);
+                UPDATE open_holds SET amount = h.amount WHERE tenant_id = o.tenant AND id = o.request;
+            END IF;
+            IF o.kind = 'extend' THEN
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
         END IF;
+
         charge := CASE o.kind WHEN 'settle' THEN least(o.amount, h.amount) ELSE 0 END;
         moved := CASE o.kind WHEN 'settle' THEN charge ELSE h.amount END;
-        from_promo := least(w.promo, charge);
-        from_plan := least(w.plan, charge - from_promo);
-        INSERT INTO transfers ({MOVEMENT})
-        VALUES (o.tenant, o.id, o.kind, 'held', CASE o.kind WHEN 'settle' THEN 'revenue' ELSE 'wallet' END,
-                moved, -from_promo, -from_plan, -(charge - from_promo - from_plan),
-                replace(o.request::text, '-', ''), o.request,
-                CASE o.kind WHEN 'settle' THEN h.budgets ELSE '[]' END, o.at);
-        w.promo := w.promo - from_promo;
-        w.plan := w.plan - from_plan;
-        w.paid := w.paid - (charge - from_promo - from_plan);
+        t.id := o.id;
+        t.kind := o.kind;
+        t.debit := 'held';
+        t.credit := CASE o.kind WHEN 'settle' THEN 'revenue' ELSE 'wallet' END;
+        t.amount := moved;
+        t.promo := -least(w.promo, charge);
+        t.plan := -least(w.plan, charge + t.promo);
+        t.paid := -(charge + t.promo + t.plan);
+        t.reference := replace(o.request::text, '-', '');
+        t.resolves := o.request;
+        IF o.kind = 'settle' THEN
+            t.budgets := h.budgets;
+        END IF;
+        made := made || t;
+        w.promo := w.promo + t.promo;
+        w.plan := w.plan + t.plan;
+        w.paid := w.paid + t.paid;
         w.held := w.held - h.amount;
         IF named <> '{{}}' THEN
             UPDATE budgets SET used = used + charge, held = held - h.amount
              WHERE tenant_id = o.tenant AND id = ANY (named);
         END IF;
-        INSERT INTO usage_rows (tenant_id, id, {", ".join((*USAGE, *MONEY))})
-        SELECT o.tenant, o.request, {USAGE_VALUES}, h.amount, charge, o.amount - charge FROM {USAGE_RECORD};
-        DELETE FROM open_holds WHERE tenant_id = o.tenant AND id = o.request;
+        tenants := tenants || o.tenant;
+        requests := requests || o.request;
+        moments := moments || o.at;
+        usages := usages || o.usage;
+        helds := helds || h.amount;
+        charges := charges || charge;
+        losses := losses || (o.amount - charge);
         RETURN NEXT;
     END LOOP;
+
     UPDATE wallets SET promo = w.promo, plan = w.plan, paid = w.paid, held = w.held
      WHERE wallets.tenant_id = w.tenant_id;
+    INSERT INTO transfers SELECT * FROM unnest(made);
+    INSERT INTO open_holds SELECT * FROM unnest(opened);
+    INSERT INTO usage_rows (tenant_id, id, {", ".join((*USAGE, *MONEY))})
+    SELECT d.tenant, d.request, {USAGE_VALUES}, d.held, d.charge, d.loss
+      FROM unnest(tenants, requests, moments, usages, helds, charges, losses)
+           AS d(tenant, request, at, usage, held, charge, loss), {USAGE_RECORD};
+    DELETE FROM open_holds USING unnest(tenants, requests) AS d(tenant, request)
+     WHERE tenant_id = d.tenant AND id = d.request;
 END
 $body$
 """

@@ -228,7 +228,12 @@ def _refuse_element(element: Any, followed: frozenset[Any] | None) -> None:
 
 
 def _followed(statement: Any) -> frozenset[Any]:
-    entities = [column._annotations.get("parententity") for column in getattr(statement, "_raw_columns", ())]
+    """Tables whose class is selected, also inside a function: `count(ApiKey.id)`."""
+    entities = [
+        element._annotations.get("parententity")
+        for column in getattr(statement, "_raw_columns", ())
+        for element in visitors.iterate(column)
+    ]
     return frozenset(entity.local_table for entity in entities if isinstance(entity, Mapper))
 
 

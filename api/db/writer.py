@@ -55,10 +55,13 @@ class Batches(Protocol):
 
 
 class _Queued:
-    __slots__ = ("encoded", "future", "id", "kind", "tenant")
+    __slots__ = ("encoded", "future", "id", "kind", "request", "tenant")
 
     def __init__(self, operation: Operation, encoded: Any, future: "asyncio.Future[int | None]") -> None:
-        self.kind, self.tenant, self.id = operation["kind"], operation["tenant"], operation["id"]
+        self.kind: str = operation["kind"]
+        self.tenant: str = operation["tenant"]
+        self.id: str = operation["id"]
+        self.request: str = operation["request"]
         self.encoded, self.future = encoded, future
 
 
@@ -130,10 +133,7 @@ class Writer:
                 self._wake = self._loop.create_future()
                 await self._wake
                 continue
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            # Two processes that lock the same wallets take them in the same order. The order of one tenant's
-            # operations stays.
-            batch.sort(key=_tenant)
+            batch = self._next_batch()
             self._in_batch = len(batch)
             try:
                 await self._commit(batch)
@@ -142,6 +142,18 @@ class Writer:
             finally:
                 self._fail(batch)
                 self._in_batch = 0
+
+    def _next_batch(self) -> list[_Queued]:
+        batch: list[_Queued] = []
+        requests: set[str] = set()
+        # At most one operation of a request: the database's side relies on it.
+        while self._queue and len(batch) < MAX_BATCH and self._queue[0].request not in requests:
+            batch.append(self._queue.popleft())
+            requests.add(batch[-1].request)
+        # Two processes that lock the same wallets take them in the same order; the order of one tenant's
+        # operations stays.
+        batch.sort(key=_tenant)
+        return batch
 
     async def _commit(self, batch: list[_Queued]) -> None:
         try:
@@ -197,7 +209,7 @@ async def open_writer(database: Database) -> Writer:
 
 
 def _tenant(queued: _Queued) -> str:
-    return str(queued.tenant)
+    return queued.tenant
 
 
 def _unavailable() -> errors.ApiError:
