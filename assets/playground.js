@@ -3,6 +3,8 @@
   if (window.playgroundKeys) return;
   window.playgroundKeys = true;
 
+  if (/Mac|iPhone|iPad/.test(navigator.platform)) document.documentElement.dataset.mac = "";
+
   const find = (selector) => document.querySelector(selector);
 
   document.addEventListener("keydown", (event) => {
@@ -32,5 +34,5 @@
   new MutationObserver(() => {
     const box = find("#conversation");
     if (box && atEnd && distance(box) > 0) box.scrollTop = box.scrollHeight;
-  }).observe(document.body, { subtree: true, childList: true, characterData: true });
+  }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
 })();

@@ -159,7 +159,7 @@ def _composer() -> rx.Component:
         ),
         rx.el.div(
             rx.el.span(
-                rx.cond(state.streaming, rx.el.kbd("Esc"), rx.fragment(rx.el.kbd("⌘"), rx.el.kbd("Enter"))),
+                rx.cond(state.streaming, rx.el.kbd("Esc"), rx.el.kbd(class_name="send-key")),
                 rx.cond(state.streaming, "stops", "sends"),
                 class_name="keys",
             ),

@@ -8,7 +8,7 @@ from callmissed_app.states.playground import PlaygroundState
 
 
 def settings() -> rx.Component:
-    """System prompt, temperature, most tokens; below them, what would bring more models."""
+    """System prompt, temperature, max tokens; below them, what would bring more models."""
     # The fields keep what is typed themselves; a new key lets them take what the server remembers.
     state, fresh = PlaygroundState, rx.cond(PlaygroundState.loaded, "known", "unknown")
     return rx.el.aside(
@@ -31,7 +31,7 @@ def settings() -> rx.Component:
                 "temperature",
                 default_value=state.temperature,
                 on_blur=state.keep_temperature,
-                placeholder="The model's own",
+                placeholder="Model's default",
                 input_mode="decimal",
                 key="temperature-" + fresh,
             ),
@@ -40,12 +40,12 @@ def settings() -> rx.Component:
             error=state.temperature_error,
         ),
         field(
-            "Most tokens of an answer",
+            "Max tokens",
             text_input(
                 "most",
                 default_value=state.max_tokens,
                 on_blur=state.keep_max_tokens,
-                placeholder="The model's own",
+                placeholder="Model's default",
                 input_mode="numeric",
                 key="most-" + fresh,
             ),
@@ -61,8 +61,8 @@ def settings() -> rx.Component:
 
 def _missing() -> rx.Component:
     return rx.el.details(
-        rx.el.summary(PlaygroundState.missing_number),
-        rx.el.p("Set one of these in the server's environment and start it again:"),
+        rx.el.summary(PlaygroundState.more),
+        rx.el.p("In the server's environment; then start it again."),
         rx.el.ul(rx.foreach(PlaygroundState.missing, _setting)),
         class_name="more",
     )

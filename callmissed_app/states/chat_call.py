@@ -18,7 +18,7 @@ _SETTLES = 3.0
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
 
 _ADVICE = {
-    "insufficient_credits": "Lower the most tokens of an answer, choose a cheaper model, or add credits.",
+    "insufficient_credits": "Lower max tokens, choose a cheaper model, or add credits.",
     "budget_exceeded": "A budget is used up. An owner or admin can raise it.",
     "rate_limit_exceeded": "Try it again in {wait}.",
     "too_many_concurrent_requests": "Try it again in {wait}.",
@@ -30,7 +30,8 @@ _ADVICE = {
     "provider_error": "Try it again, or choose another model.",
 }
 
-_LOST = ("The connection was lost in the middle of the answer.", "What had come is kept. Try it again.")
+_LOST = ("The connection was lost in mid-answer.", "What had come is kept and charged. Try it again.")
+_BROKEN = ("The model's provider broke off the answer.", "What had come is kept and charged. Try it again.")
 _SILENT = ("The gateway does not answer.", "Check that the server is running, then try it again.")
 
 
@@ -133,6 +134,8 @@ def _explain(error: openai.APIError, *, begun: bool) -> tuple[str, str]:
         return _LOST if begun else _SILENT
     body = error.body if isinstance(error.body, dict) else {}
     text, code = body.get("message"), str(body.get("code") or "")
+    if begun and code in ("upstream_error", "provider_error"):
+        return _BROKEN
     seconds = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
     wait = f"{seconds} seconds" if seconds and seconds != "1" else "a second"
     advice = _ADVICE.get(code, "").format(wait=wait)

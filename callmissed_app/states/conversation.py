@@ -15,7 +15,7 @@ from callmissed_app.services import services
 from callmissed_app.states.base import Base, handler
 from callmissed_app.states.chat_call import Answer, Cost, ask, cost_of
 from callmissed_app.states.exchange import Exchange, exchange, messages
-from callmissed_app.states.figures import plural, rupees
+from callmissed_app.states.figures import rupees
 from callmissed_app.states.playground import LONGEST_PROMPT, PlaygroundState
 from callmissed_app.states.shell import ShellState
 from callmissed_app.states.snippets import snippet
@@ -149,7 +149,7 @@ class ConversationState(Base):
         last = exchange(self.asked, self.answering, answer, cost, stopped=stopped)
         self.exchanges = [*self.exchanges, last]
         self._spent += cost.charged if cost else 0
-        self.total = f"{rupees(self._spent)} for {plural(len(self.exchanges), 'answer')}"
+        self.total = f"{rupees(self._spent)} in this conversation"
         self._rest()
 
     def _rest(self) -> None:

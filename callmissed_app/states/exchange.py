@@ -7,7 +7,7 @@ from callmissed_app.states.chat_call import Answer, Cost
 from callmissed_app.states.figures import count, duration, rupees
 
 _NOTES = {
-    "length": "Cut at the most tokens it may have.",
+    "length": "Cut at max tokens.",
     "content_filter": "Cut by the vendor's content filter.",
     "tool_calls": "The model asked for a tool; the playground has none.",
 }

@@ -20,7 +20,8 @@ class PlaygroundState(Base):
     """Owners and admins; agents use the playground only within an allowance."""
     offers: list[Offer] = rx.field(default_factory=list)
     missing: list[Missing] = rx.field(default_factory=list)
-    missing_number: str = ""
+    more: str = ""
+    """How many models wait for a setting, and for which first; "" when none does."""
 
     chosen: Offer = Offer()
     system: str = ""
@@ -34,7 +35,9 @@ class PlaygroundState(Base):
         """The models that answer now; what this tab has set and said stays as it is."""
         self.allowed = caller.role in ("owner", "admin")
         self.offers = offers(caller)
-        self.missing_number, self.missing = missing()
+        number, self.missing = missing()
+        settings = [group.setting for group in self.missing if group.setting]
+        self.more = f"{number}: set {settings[0]} …" if settings else number
         named = self.router.url.query_parameters.get("model", "")
         wanted = (named, self.chosen.id, *services().catalog.default)
         known = {offer.id for offer in self.offers}
