@@ -228,11 +228,10 @@ def _refuse_element(element: Any, followed: frozenset[Any] | None) -> None:
 
 
 def _followed(statement: Any) -> frozenset[Any]:
-    """Tables whose class is selected, also inside a function: `count(ApiKey.id)`."""
+    """Tables whose class is selected, also inside a function (`count(ApiKey.id)`), or selected from."""
+    named = (*getattr(statement, "_raw_columns", ()), *getattr(statement, "_from_obj", ()))
     entities = [
-        element._annotations.get("parententity")
-        for column in getattr(statement, "_raw_columns", ())
-        for element in visitors.iterate(column)
+        element._annotations.get("parententity") for part in named for element in visitors.iterate(part)
     ]
     return frozenset(entity.local_table for entity in entities if isinstance(entity, Mapper))
 
