@@ -22,7 +22,7 @@ from api.usage.logs import LogRow, log_row
 from api.usage.visibility import visible
 
 _SLACK = 1_000 << 80
-"""A second in a UUIDv7: a request's last hold and its end are made in the same moment, in any order."""
+"""A second in a UUIDv7: what is made in the same moment has ids in any order."""
 
 _GENERATION_ID = re.compile(r"(?:gen|msg|resp)_([0-9a-f]{32})")
 
@@ -122,14 +122,22 @@ async def _movements(session: TenantSession, row: UsageRow) -> tuple[Movement, .
         reference = col(Transfer.reference)
         found += await session.scalars(
             select(Transfer).where(
-                transfer_id > row.id,
+                transfer_id > UUID(int=row.id.int - _SLACK),
+                transfer_id != row.id,
                 transfer_id < UUID(int=end.int + _SLACK),
                 col(Transfer.kind) == "hold",
                 or_(reference == f"overrun:{row.id.hex}", reference.startswith(f"{row.id.hex}:")),
             )
         )
-    return tuple(
-        _movement(transfer) for transfer in sorted(found, key=lambda one: (one.kind != "hold", one.id))
+    return tuple(_movement(transfer) for transfer in sorted(found, key=_order))
+
+
+def _order(transfer: Transfer) -> tuple[bool, bool, Milliseconds, UUID]:
+    return (
+        transfer.kind != "hold",
+        transfer.reference.startswith("overrun:"),
+        transfer.created_at,
+        transfer.id,
     )
 
 

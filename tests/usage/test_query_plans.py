@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from api import ledger
 from api.db.engine import Database, open_database
+from api.db.writer import open_writer
 from api.settings import Settings
-from api.types import Caller, new_id
+from api.types import Caller, new_id, now
 from api.usage import export
 from api.usage.export import csv_blocks
 from api.usage.logs import Filters, logs
 from api.usage.period import last_days
 from api.usage.receipts import receipt
 from api.usage.reports import overview, summary
-from tests.factories import make_tenant
+from tests.factories import give, make_tenant, usage
 from tests.usage.factories import NOW, add, agent, key, owner, usage_row
 
 WEEK = last_days(7, NOW)
@@ -76,13 +78,21 @@ async def test_a_later_page_of_an_export_begins_where_the_last_ended(
         assert ends == [WEEK.end, *(NOW - 1_000 * n + 1 for n in (1, 3, 5))]
 
 
-async def test_a_receipt_reads_by_key_and_index(sqlite_settings: Settings) -> None:
+@pytest.mark.parametrize("extended", [False, True])
+async def test_a_receipt_reads_by_key_and_index(sqlite_settings: Settings, extended: bool) -> None:
     async with watched(sqlite_settings) as (database, ran):
         tenant_id = await make_tenant(database)
-        (row_id,) = await add(database, tenant_id, usage_row())
+        await give(database, tenant_id, 1_000)
+        writer = await open_writer(database)
+        of = {"tenant_id": tenant_id, "request_id": new_id()}
+        await ledger.hold(writer, amount=10, context=usage(), expires_at=now() + 60_000, **of)
+        if extended:
+            await ledger.extend(writer, amount=10, **of)
+        await ledger.settle(writer, cost=10, usage=usage(10), **of)
+        await writer.close()
         ran.clear()
-        await receipt(database, owner(tenant_id), f"gen_{row_id.hex}")
-        assert len(ran) == 3
+        found = await receipt(database, owner(tenant_id), f"gen_{of['request_id'].hex}")
+        assert (len(ran), len(found.movements)) == ((4, 3) if extended else (3, 2))
         for statement, parameters in list(ran):
             for step in await plan(database, statement, parameters):
                 assert not step.startswith("SCAN"), (statement, step)
