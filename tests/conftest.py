@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -16,10 +15,9 @@ from api.db.migrate import migrate
 from api.db.writer import Writer, open_writer
 from api.ledger import verify
 from api.settings import Settings, load_settings
+from api.tables import metadata
 from tests import servers
 from tests.factories import give, make_prices, make_tenant
-
-_number = count()
 
 MakeTenant = Callable[..., Awaitable[UUID]]
 
@@ -47,17 +45,12 @@ def valkey_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of a migrated, empty database that tests copy."""
-    name = f"callmissed_template_{os.getpid()}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    asyncio.run(servers.run_sql(postgres_url, f'CREATE DATABASE "{name}"'))
-    migrate(
-        load_settings(
-            data_dir=tmp_path_factory.mktemp("data"), database_url=servers.named(postgres_url, name)
-        )
-    )
-    yield name
-    asyncio.run(servers.run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+def migrated_postgresql(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a migrated database that the tests of this process use one after the other."""
+    name = f"callmissed_test_{os.getpid()}"
+    with servers.new_database(postgres_url, name) as url:
+        migrate(load_settings(data_dir=tmp_path_factory.mktemp("data"), database_url=url))
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -84,26 +77,22 @@ def sqlite_settings(settings: Settings, sqlite_template: Path) -> Settings:
 
 
 @pytest.fixture
-def postgresql_settings(
-    settings: Settings, postgres_url: str, postgresql_template: str
-) -> Iterator[Settings]:
-    """Settings of a migrated PostgreSQL database of the test's own."""
-    name = f"callmissed_test_{os.getpid()}_{next(_number)}"
-    asyncio.run(servers.run_sql(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{postgresql_template}"'))
-    yield settings.model_copy(update={"database_url": SecretStr(servers.named(postgres_url, name))})
-    asyncio.run(servers.run_sql(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+def postgresql_settings(settings: Settings, migrated_postgresql: str) -> Settings:
+    """Settings of a migrated and empty PostgreSQL database that is the test's alone while it runs."""
+    asyncio.run(servers.empty(migrated_postgresql, metadata.tables))
+    return settings.model_copy(update={"database_url": SecretStr(migrated_postgresql)})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_settings(request: pytest.FixtureRequest) -> Settings:
-    """Settings of a migrated database of the test's own, of each kind in turn."""
+    """Settings of a migrated and empty database for the test alone, of each kind in turn."""
     chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
     return chosen
 
 
 @pytest.fixture
 async def database(database_settings: Settings) -> AsyncIterator[Database]:
-    """A migrated database of the test's own, of each kind in turn. Its books must be sound in the end."""
+    """A migrated database for the test alone, of each kind in turn. Its books must be sound in the end."""
     opened = open_database(database_settings)
     await make_prices(opened)
     yield opened

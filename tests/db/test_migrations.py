@@ -4,14 +4,29 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy import inspect, text
 
 from api.db.migrate import downgrade, migrate, migration_engine
 from api.settings import Settings
 from api.tables import GLOBAL, metadata
+from tests import servers
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unmigrated(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    """Settings of a database without a table, of each kind in turn."""
+    if request.param == "sqlite":
+        yield settings
+    else:
+        server = request.getfixturevalue("postgres_url")
+        with servers.new_database(server, f"callmissed_unmigrated_{os.getpid()}") as url:
+            yield settings.model_copy(update={"database_url": SecretStr(url)})
 
 
 async def _tables(settings: Settings) -> set[str]:
@@ -32,17 +47,18 @@ async def test_the_migrated_database_is_what_the_tables_say(database_settings: S
     assert differences == []
 
 
-def test_down_to_nothing_and_up_again(database_settings: Settings) -> None:
-    downgrade(database_settings, "base")
-    assert asyncio.run(_tables(database_settings)) == {"alembic_version"}
-    migrate(database_settings)
-    assert asyncio.run(_tables(database_settings)) == {"alembic_version", *metadata.tables}
+def test_up_down_to_nothing_and_up_again(unmigrated: Settings) -> None:
+    for _ in range(2):
+        migrate(unmigrated)
+        migrate(unmigrated)
+        assert asyncio.run(_tables(unmigrated)) == {"alembic_version", *metadata.tables}
+        downgrade(unmigrated, "base")
+        assert asyncio.run(_tables(unmigrated)) == {"alembic_version"}
 
 
-def test_two_processes_may_migrate_at_once(database_settings: Settings) -> None:
-    downgrade(database_settings, "base")
-    url = database_settings.database_url
-    environment = os.environ | {"CALLMISSED_DATA_DIR": str(database_settings.data_dir)}
+def test_two_processes_may_migrate_at_once(unmigrated: Settings) -> None:
+    url = unmigrated.database_url
+    environment = os.environ | {"CALLMISSED_DATA_DIR": str(unmigrated.data_dir)}
     if url is not None:
         environment["CALLMISSED_DATABASE_URL"] = url.get_secret_value()
     program = (
@@ -50,7 +66,7 @@ def test_two_processes_may_migrate_at_once(database_settings: Settings) -> None:
     )
     running = [subprocess.Popen([sys.executable, "-c", program], env=environment) for _ in range(2)]
     assert [process.wait(60) for process in running] == [0, 0]
-    assert set(metadata.tables) < asyncio.run(_tables(database_settings))
+    assert set(metadata.tables) < asyncio.run(_tables(unmigrated))
 
 
 def test_every_table_is_a_tenants_or_on_the_list() -> None:
