@@ -42,6 +42,9 @@ async def spent_under_budget(session: TenantSession, *, key_ids: list[UUID]) -> 
 async def _spent_so_far(session: TenantSession, key_id: UUID) -> int:
     """Micro-credits of every charge to a key that had no budget yet."""
     total = await session.execute(
-        select(func.coalesce(func.sum(col(UsageRow.charge)), 0)).where(col(UsageRow.api_key_id) == key_id)
+        select(col(UsageRow.api_key_id), func.sum(col(UsageRow.charge)))
+        .where(col(UsageRow.api_key_id) == key_id)
+        .group_by(col(UsageRow.api_key_id))
     )
-    return int(total.scalar_one())
+    found = total.first()
+    return int(found[1]) if found else 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlmodel import col
 
 from api.db.engine import Database
@@ -113,10 +113,10 @@ async def create_key(
         expires_at=new.expires_at,
     )
     async with tenant_session(database, caller.tenant_id, writes=True) as session:
-        held = await session.execute(
-            select(func.count()).select_from(ApiKey).where(col(ApiKey.kind) != "session")
+        existing = await session.execute(
+            select(col(ApiKey.id)).where(col(ApiKey.kind) != "session").limit(MOST_KEYS)
         )
-        if held.scalar_one() >= MOST_KEYS:
+        if len(existing.all()) >= MOST_KEYS:
             raise invalid_request(f"An organization has at most {MOST_KEYS} keys. Delete unused ones first.")
         session.add(key)
         await session.flush()

@@ -4,10 +4,9 @@ Cost: 19 MiB, two passes, one lane (OWASP's minimum for argon2id), about 25 ms o
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import TypeVar
 
 from passlib.context import CryptContext
@@ -45,13 +44,8 @@ def _hash(password: str) -> str:
 
 
 def _verify(password: str, password_hash: str | None) -> bool:
-    matches = bool(_context.verify(password, password_hash or _nobodys_hash()))
-    return matches and password_hash is not None
-
-
-@cache
-def _nobodys_hash() -> str:
-    return _hash(secrets.token_hex(16))
+    # For None passlib checks against a hash of its own, at the same cost, and says no.
+    return bool(_context.verify(password, password_hash))
 
 
 async def _in_pool(work: Callable[[], Result]) -> Result:

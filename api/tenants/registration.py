@@ -28,6 +28,8 @@ from api.tenants.tokens import token_hash
 from api.types import Milliseconds, new_id, now
 
 PURPOSE = "register"
+OPEN_FOR: Milliseconds = 3_600_000
+"""How long after its last code a sign-up may ask for another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ async def resend(
                     col(EmailCode.email) == email,
                     col(EmailCode.purpose) == PURPOSE,
                     col(EmailCode.used_at).is_(None),
-                    col(EmailCode.expires_at) > moment,
+                    col(EmailCode.created_at) > moment - OPEN_FOR,
                 )
                 .order_by(col(EmailCode.created_at).desc())
             )

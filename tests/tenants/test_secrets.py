@@ -73,9 +73,9 @@ async def test_a_missing_hash_is_never_right_and_takes_the_same_time() -> None:
     times: dict[str, list[float]] = {"known": [], "unknown": []}
     for _ in range(15):
         for name, hashed in (("known", known), ("unknown", None)):
-            started = time.perf_counter()
+            started = time.process_time()
             assert await verify_password("wrong", hashed) is False
-            times[name].append(time.perf_counter() - started)
+            times[name].append(time.process_time() - started)
     slow, fast = sorted(statistics.median(taken) for taken in times.values())[::-1]
     assert slow - fast < 0.25 * slow
 

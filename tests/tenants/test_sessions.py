@@ -18,7 +18,7 @@ from api.tenants.secrets import derive, load_secret
 from api.tenants.sessions import Device, NewSession, end_session, refresh, sign_in, sign_out
 from api.tenants.signed_in import SessionCaller, caller_of_access_token, caller_of_cookie
 from api.tenants.tokens import make_refresh_token, token_hash
-from api.types import DAY, now
+from api.types import DAY, new_id, now
 from tests.tenants.site import PASSWORD, make_person
 
 ADDRESS = "asha@example.com"
@@ -78,12 +78,12 @@ async def test_an_unknown_address_and_a_wrong_password_get_one_answer_in_one_tim
     answers = set()
     for _ in range(15):
         for address, taken in times.items():
-            started = time.perf_counter()
+            started = time.process_time()
             with pytest.raises(ApiError) as refusal:
                 await sign_in(
                     database, secret, email=address, password="wrong", device=Device(), by_cookie=False
                 )
-            taken.append(time.perf_counter() - started)
+            taken.append(time.process_time() - started)
             answers.add((refusal.value.status, refusal.value.code, refusal.value.message))
     assert answers == {(401, "invalid_credentials", "Incorrect email or password.")}
     known, unknown = (statistics.median(taken[1:]) for taken in times.values())
@@ -272,6 +272,7 @@ async def test_tokens_that_are_forged_expired_or_foreign_are_refused(
         (jwt.encode({"alg": "HS256"}, {**claims, "exp": past}, key), "token_expired"),
         (jwt.encode({"alg": "HS256"}, claims, key), "invalid_token"),
         (jwt.encode({"alg": "HS256"}, {**claims, "exp": soon, "tid": "x"}, key), "invalid_token"),
+        (jwt.encode({"alg": "HS256"}, {**claims, "exp": soon, "sub": str(new_id())}, key), "invalid_token"),
         (jwt.encode({"alg": "HS256"}, {**claims, "exp": soon}, OctKey.import_key("k" * 32)), "invalid_token"),
         (jwt.encode({"alg": "HS512"}, {**claims, "exp": soon}, key, algorithms=["HS512"]), "invalid_token"),
         (f"eyJhbGciOiJub25lIn0.{body}.", "invalid_token"),
