@@ -17,7 +17,8 @@ def rotation() -> rx.Component:
         "Rotate " + state.chosen.name,
         rx.el.p(
             "The key gets a new secret and keeps its name, limits and history. Until the old secret ends, "
-            "both work: time to put the new one everywhere."
+            "both work: time to put the new one everywhere.",
+            class_name="soft dense",
         ),
         rx.el.form(
             field("The old secret ends", select("overlap", OVERLAPS, default_value="24"), name="overlap"),

@@ -1,5 +1,7 @@
 """The form that makes an API key or changes one."""
 
+from typing import Any
+
 import reflex as rx
 
 from callmissed_app.components.controls import button, check, field, select, text_input
@@ -59,7 +61,7 @@ def _basics(editing: rx.Var[bool]) -> rx.Component:
     return rx.fragment(
         field(
             "Name",
-            text_input("name", default_value=draft.name, placeholder="Website, staging …"),
+            _input("name", default_value=draft.name, placeholder="Website, staging …", focused=True),
             name="name",
             error=errors["name"],
         ),
@@ -81,7 +83,7 @@ def _basics(editing: rx.Var[bool]) -> rx.Component:
         rx.el.div(
             field(
                 "Budget in ₹",
-                text_input("budget", default_value=draft.budget, placeholder="No limit"),
+                _input("budget", default_value=draft.budget, placeholder="No limit"),
                 name="budget",
                 hint="What it may ever spend.",
                 error=errors["budget"],
@@ -98,6 +100,13 @@ def _basics(editing: rx.Var[bool]) -> rx.Component:
             class_name="pair",
         ),
     )
+
+
+def _input(name: str, *, focused: bool = False, **props: Any) -> rx.Component:
+    wrong = rx.cond(KeysState.errors.contains(name), "true", "false")
+    # React's own `auto_focus` is over before the dialog opens; the attribute is what the dialog looks for.
+    first = {"autofocus": ""} if focused else {}
+    return text_input(name, custom_attrs={"aria-invalid": wrong, **first}, **props)
 
 
 def _expiry(keeping: rx.Var[str] | None = None) -> rx.Component:
@@ -150,13 +159,13 @@ def _more(editing: rx.Var[bool]) -> rx.Component:
         ),
         field(
             "Calls a minute",
-            text_input("rpm", default_value=draft.rpm, placeholder="As the plan says", input_mode="numeric"),
+            _input("rpm", default_value=draft.rpm, placeholder="As the plan says", input_mode="numeric"),
             name="rpm",
             error=errors["rpm"],
         ),
         field(
             "Web pages",
-            text_input("domains", default_value=draft.domains, placeholder="example.com, *.example.com"),
+            _input("domains", default_value=draft.domains, placeholder="example.com, *.example.com"),
             name="domains",
             hint="Only pages of these sites may use the key. Empty: everywhere, servers included.",
             error=errors["domains"],

@@ -76,7 +76,7 @@ def _row(offer: rx.Var[Offer]) -> rx.Component:
         cell(offer.context, number=True, label="Context"),
         cell(offer.price_in, number=True, label="Input"),
         cell(offer.price_out, number=True, label="Output"),
-        cell(link_button("Try it", "/playground?model=" + offer.id, small=True)),
+        cell(link_button("Try it", "/playground?model=" + offer.id, small=True), number=True),
     )
 
 
@@ -102,7 +102,7 @@ def _missing_row(group: rx.Var[Missing]) -> rx.Component:
                 rx.el.span(group.how),
             ),
             rx.el.span(group.number, class_name="faint small number"),
-            class_name="row is-wrapping",
+            class_name="row is-wrapping dense",
         ),
         rx.el.p(group.names, class_name="small soft"),
     )

@@ -34,6 +34,7 @@ def receipt_drawer() -> rx.Component:
 
 def _charge() -> rx.Component:
     shown = RequestsState.receipt
+    figures = map(_head, ("Number", "₹ per million", "Amount"))
     verdict = rx.cond(
         shown.agrees,
         rx.el.span(icon("circle_check", 14), "Recomputed: matches", class_name="verdict is-good"),
@@ -43,7 +44,7 @@ def _charge() -> rx.Component:
         rx.el.h3("How the charge came about"),
         rx.el.div(
             rx.el.table(
-                rx.el.thead(rx.el.tr(_head("Tokens", ""), *map(_head, ("Number", "× a million", "=")))),
+                rx.el.thead(rx.el.tr(_head("Tokens", ""), *figures)),
                 rx.el.tbody(rx.foreach(shown.parts, _part)),
                 aria_label="Token classes",
                 class_name="table",

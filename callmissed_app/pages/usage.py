@@ -54,7 +54,7 @@ def _sums() -> rx.Component:
         stat("Requests", state.requests, hint=state.success, ready=ready),
         stat("Tokens", state.tokens, hint=state.tokens_hint, ready=ready),
         stat("Latency", state.latency, hint=state.latency_hint, ready=ready),
-        column="180px",
+        column="150px",
     )
 
 
@@ -113,6 +113,7 @@ def _log() -> rx.Component:
                     state.loaded, rx.foreach(state.rows, _row), rx.fragment(*waiting_rows(len(_COLUMNS), 6))
                 ),
                 label="Requests",
+                phone="brief",
             ),
         ),
         rx.cond(state.range != "", _pages()),
@@ -149,14 +150,14 @@ def _row(line: rx.Var[dict[str, str]]) -> rx.Component:
                 class_name="number",
                 on_click=state.open_receipt(line["id"]).stop_propagation,
             ),
-            title=True,
+            label="Time",
         ),
-        cell(rx.el.span(line["model"], class_name="truncate"), label="Model"),
+        cell(rx.el.span(line["model"], class_name="truncate"), title=True),
         cell(rx.el.span(line["key"], class_name="truncate soft"), label="Key"),
         cell(badge(line["outcome"], line["tone"], title=line["why"]), label="Result"),
         cell(line["tokens"], label="Tokens in → out", number=True),
         cell(line["latency"], label="Latency", number=True),
-        cell(line["cost"], label="Cost", number=True),
+        cell(line["cost"], label="Cost", number=True, lead=True),
         opens=state.open_receipt(line["id"]),
         key=line["id"],
     )

@@ -48,9 +48,10 @@ def row_of(key: KeyDetails, now: Milliseconds) -> KeyRow:
     """The key as it is at `now`."""
     status, tone = _status(key, now)
     services = _services(key.permissions)
-    models = "All models" if "*" in key.allowed_models else ", ".join(key.allowed_models)
+    everything = "Models of this server" if key.kind == "test" else "All models"
+    models = everything if "*" in key.allowed_models else ", ".join(key.allowed_models)
     number = len(key.allowed_models)
-    some = models if "*" in key.allowed_models or number == 1 else plural(number, "model")
+    some = models if number == 1 else plural(number, "model")
     return KeyRow(
         id=str(key.id),
         name=key.name,
@@ -72,6 +73,15 @@ def row_of(key: KeyDetails, now: Milliseconds) -> KeyRow:
         expires=day(key.expires_at) if key.expires_at else "Never",
         created=moment(key.created_at),
     )
+
+
+def first_model(key: KeyDetails, models: list[str]) -> str:
+    """The first of `models` that the key may ask, for an example; `auto` when it is none of them."""
+    if "*" not in key.allowed_models:
+        models = [name for name in models if name in key.allowed_models] or list(key.allowed_models)
+    if key.kind == "test":
+        models = [name for name in models if name.startswith("local/")]
+    return next(iter(models), "auto")
 
 
 def _status(key: KeyDetails, now: Milliseconds) -> tuple[str, str]:

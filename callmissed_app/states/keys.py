@@ -18,9 +18,9 @@ from callmissed_app.states.key_form import (
     draft_of,
     kind_of,
 )
-from callmissed_app.states.key_rows import KeyRow, row_of
+from callmissed_app.states.key_rows import KeyRow, first_model, row_of
 from callmissed_app.states.models import offers
-from callmissed_app.states.snippets import snippet
+from callmissed_app.states.snippets import first_call
 
 
 class KeysState(Base):
@@ -50,6 +50,8 @@ class KeysState(Base):
     secret_asked: bool = False
     language: str = "curl"
     code: str = ""
+    _example: str = "auto"
+    """A model that the key just made can ask."""
 
     @handler
     async def load(self, caller):
@@ -121,13 +123,10 @@ class KeysState(Base):
     @handler
     async def remove(self, caller):
         """Take an ended key off the list; what it used and spent stays in the books."""
-        if self.chosen.active:
-            return
-        key_id = self._chosen_id()
-        await keys.delete_key(services().database, caller, key_id)
-        services().keys.forget(key_id)
-        self.details_open = False
-        await self._list(caller)
+        if not self.chosen.active:
+            await keys.delete_key(services().database, caller, self._chosen_id())
+            self.details_open = False
+            await self._list(caller)
 
     @handler
     async def ask_rotate(self, caller):
@@ -182,13 +181,13 @@ class KeysState(Base):
 
     def _show(self, key: keys.KeyDetails, text: str) -> None:
         self.chosen, self.secret, self.secret_asked = row_of(key, now()), text, False
+        self._example = first_model(key, self.models)
         self._write(self.language)
 
     def _write(self, language: str) -> None:
-        model = next(iter(self.models), "auto")
-        request = {"model": model, "messages": [{"role": "user", "content": "Namaste!"}]}
+        origin = services().settings.origin
         self.language = language
-        self.code = snippet(language, services().settings.origin, request, key=self.secret)
+        self.code = first_call(language, origin, model=self._example, key=self.secret)
 
     def _chosen_id(self) -> UUID:
         if not self.chosen.id:

@@ -67,7 +67,7 @@ def missing() -> tuple[str, list[Missing]]:
 def _missing(setting: str, models: list[Model]) -> Missing:
     local = models[0].id == LOCAL_MODEL
     return Missing(
-        how=not_configured(models[0]) if local else "",
+        how=not_configured(models[0]).replace("`", "") if local else "",
         setting="" if local else setting,
         number=plural(len(models), "model"),
         names=", ".join(model.name for model in models),

@@ -16,6 +16,12 @@ def snippet(language: str, origin: str, request: Mapping[str, Any], *, key: str 
     return write(f"{origin}/v1", key, request)
 
 
+def first_call(language: str, origin: str, *, model: str, key: str) -> str:
+    """A small whole call with a real key."""
+    request = {"model": model, "messages": [{"role": "user", "content": "Namaste!"}]}
+    return snippet(language, origin, request, key=key)
+
+
 def _curl(base: str, key: str, request: Mapping[str, Any]) -> str:
     lines = [
         f"curl {'-N ' if request.get('stream') else ''}{base}/chat/completions",
