@@ -104,8 +104,8 @@ async def tab(
 
 
 @contextmanager
-def running_site(data: Path) -> Iterator[Site]:
-    """The built dashboard and the API on one port of their own."""
+def running_site(data: Path, *, local: bool = False) -> Iterator[Site]:
+    """The built dashboard and the API on one port of their own; `local`: with the model inside it."""
     built = subprocess.run(
         ["python3", "deploy/build.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -116,7 +116,7 @@ def running_site(data: Path) -> Iterator[Site]:
     env = {
         **os.environ,
         "CALLMISSED_DATA_DIR": str(data),
-        "LOCAL": "0",
+        "LOCAL": "1" if local else "0",
         "HOST": "127.0.0.1",
         "PORT": str(port),
     }
