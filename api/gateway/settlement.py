@@ -1,7 +1,8 @@
 """What a request owes in the end, and its one usage row.
 
-Before the first block nothing is charged, whoever failed. After it the vendor's own figures count, or, when
-it gave none, what was sent. The only caller of the ledger's settle and void for requests.
+Before the first block nothing is charged, whoever failed, nor when a vendor breaks off before its first word.
+Else the vendor's own figures count, or, when it gave none, what was sent. The only caller of the ledger's
+settle and void for requests.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class Attempt:
         """Whether the caller has, or is about to have, something of an answer."""
         return self.first_byte_at is not None or self.whole is not None
 
+    @property
+    def broke_off_unsaid(self) -> bool:
+        """Whether the vendor's stream broke with nothing in it but its frame."""
+        silent = self.relay is not None and not self.relay.content_events
+        return silent and self.outcome in ("cut", "timeout")
+
 
 async def resolve(admission: Admission) -> int:
     """Settle or void the hold and write the usage row, in one operation; micro-credits charged.
@@ -80,7 +87,7 @@ async def resolve(admission: Admission) -> int:
 def _measured(admission: Admission) -> tuple[TokenUsage | None, str]:
     """Tokens to charge and where the figure is from; None before the first block."""
     attempt = admission.attempt
-    if not attempt.has_begun:
+    if not attempt.has_begun or attempt.broke_off_unsaid:
         return None, "none"
     reported = attempt.whole.usage if attempt.whole else attempt.relay.usage if attempt.relay else None
     if reported is not None:
