@@ -5,7 +5,11 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "taskName"}
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
+    "message",
+    "taskName",
+    "color_message",
+}
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,5 +33,5 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpx2", "uvicorn.access", "socketio", "engineio"):
+    for noisy in ("httpx", "httpx2", "uvicorn.access", "uvicorn.error", "socketio", "engineio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

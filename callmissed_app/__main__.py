@@ -1,10 +1,14 @@
 """`python -m callmissed_app`: the API and the dashboard on one origin."""
 
+import errno
+import socket
 import sys
 
 import uvicorn
 
-from api.settings import load_settings
+from api.providers.local_engine import LocalEngine
+from api.providers.registry import VENDORS, Vendors
+from api.settings import Settings, load_settings
 
 
 def main() -> None:
@@ -12,12 +16,16 @@ def main() -> None:
     settings = load_settings()
     if settings.workers > 1:
         sys.exit("The dashboard's server is one process; run `python -m api serve --workers N` for more.")
-    print(f"\n  CallMissed is at {settings.origin}\n", flush=True)
-    uvicorn.run(
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        reason = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
+        sys.exit(f"Port {settings.port} of {settings.host} cannot be opened: {reason}.")
+    print(greeting(settings), flush=True)
+    config = uvicorn.Config(
         "callmissed_app.server:application",
         factory=True,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -28,6 +36,23 @@ def main() -> None:
         timeout_graceful_shutdown=60,
         timeout_keep_alive=75,
     )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def greeting(settings: Settings) -> str:
+    """Where it is, what answers now, and which settings would add to it."""
+    vendors = Vendors(settings, LocalEngine(settings))
+    ready = [vendor.title for vendor in VENDORS.values() if vendors.is_ready(vendor.name)]
+    missing = [vendor.setting for vendor in VENDORS.values() if not vendors.is_ready(vendor.name)]
+    lines = [
+        f"CallMissed is at {settings.origin}",
+        f"Models answer from: {', '.join(ready) or 'nowhere yet'}.",
+    ]
+    if missing:
+        lines.append(f"More with: {', '.join(missing)}.")
+    if settings.smtp_url is None:
+        lines.append(f"Mail is a file in {settings.data_dir / 'mail'}.")
+    return "\n" + "\n".join(f"  {line}" for line in lines) + "\n"
 
 
 if __name__ == "__main__":
