@@ -145,7 +145,7 @@ def _bar(title: str) -> rx.Component:
             class_name="where",
         ),
         button(
-            rx.fragment("Search or jump to", rx.el.kbd(class_name="keys", aria_hidden="true")),
+            rx.fragment("Search or jump to", rx.el.kbd(class_name="shortcut", aria_hidden="true")),
             symbol="search",
             class_name="find for-desks",
             custom_attrs={"data-open-palette": ""},

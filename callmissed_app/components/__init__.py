@@ -5,10 +5,11 @@ How to use them
 - `controls`: `icon`, `button`, `link_button`, `icon_button`, `field`, `text_input`, `text_area`, `select`,
   `check`, `switch`, `segments`, `copy_button`.
 - `surfaces`: `card`, `stat`, `stats`, `grid`, `badge`, `message`, `empty`, `skeleton`, `table`, `row`,
-  `cell`, `facts`, `code_block`, `secret`.
+  `cell`, `waiting_rows`, `facts`, `code_block`, `secret`. `table(phone=…)` says what it becomes on a phone.
 - `overlays`: `dialog`, `drawer` (open while a Var is true), `menu` and `menu_button` (the browser's own
   popover).
-- `chart`: `bars`, drawn as SVG from points that the state has scaled.
+- `chart`: `bars`, from points that the state has scaled. `door`: the card of the pages outside the frame.
+- `frame`: what `layout` puts around every page; pages have no use for it.
 
 Conventions
 
