@@ -13,7 +13,7 @@ How to use them
 
 Conventions
 
-- Every component takes `class_name=` (added to its own) and any HTML property or event of the element.
+- Where a component takes `**props`: any HTML property or event of its element; `class_name=` adds to its own.
 - A class is a noun (`card`, `badge`); a variant is `is-…` beside it (`button is-primary is-small`). A
   page's own rules live in `assets/styles/<page>.css`, picked up by name, and use the variables of
   `tokens.css` only: no colour, font size or radius is written anywhere else. Spacing is a multiple of 4 px.
