@@ -7,8 +7,7 @@ tables, bulk writes, raw connections. On PostgreSQL the transaction also acts as
 security confines to the tenant.
 """
 
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn
 from uuid import UUID
@@ -16,25 +15,20 @@ from uuid import UUID
 from sqlalchemy import Connection, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, SessionTransaction, with_loader_criteria
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
 from sqlalchemy.orm.attributes import History, get_history
 from sqlalchemy.orm.interfaces import ORMOption
-from sqlalchemy.sql import CompoundSelect, Delete, Insert, Select, Update, visitors
-from sqlalchemy.sql.elements import ColumnClause, TextClause
-from sqlalchemy.sql.schema import Table
-from sqlalchemy.sql.selectable import TableClause, TextualSelect
+from sqlalchemy.sql import Delete, Update
 from sqlmodel import SQLModel
 
 from api.db.engine import APP_ROLE, Database
+from api.db.guard import TENANTS, ScopeError, check_statement
 
-_TENANTS = "tenants"
 _ONCE = "callmissed_insert_once"
 _STAMP = object()
-_HARMLESS_LITERAL = re.compile(r"\*|\d+")
 
 
-class ScopeError(RuntimeError):
-    """A statement or row that a tenant's session must not carry. A mistake in the program, never a reply."""
+__all__ = ["ScopeError", "TenantSession", "insert_once", "tenant_session"]
 
 
 class _GuardedSession(Session):
@@ -119,7 +113,10 @@ def _scope(state: ORMExecuteState) -> None:
     if not isinstance(session, _GuardedSession):
         raise ScopeError("the guard is for tenants' sessions")
     if state.execution_options.get(_ONCE) is not _STAMP:
-        _refuse(session, state)
+        if isinstance(state.statement, Update | Delete):
+            _refuse_writing(session)
+        if not (state.is_relationship_load or state.is_column_load):  # composed by the ORM, from classes
+            check_statement(state.statement, state.parameters)
     state.statement = state.statement.options(*_criteria(session.tenant_id))
 
 
@@ -147,7 +144,7 @@ def _confine(session: _GuardedSession, _transaction: SessionTransaction, connect
 
 
 def _is_own(session: _GuardedSession, row: Any) -> bool:
-    if getattr(type(row), "__tablename__", None) == _TENANTS:
+    if getattr(type(row), "__tablename__", None) == TENANTS:
         return bool(row.id == session.tenant_id)
     if "tenant_id" not in type(row).model_fields:
         return False
@@ -173,7 +170,7 @@ def _scoped_classes() -> list[tuple[type[Any], str]]:
         found = [
             (mapper.class_, "tenant_id" if "tenant_id" in mapper.attrs else "id")
             for mapper in mappers
-            if "tenant_id" in mapper.attrs or mapper.local_table.description == _TENANTS
+            if "tenant_id" in mapper.attrs or mapper.local_table.description == TENANTS
         ]
         _criteria_of[len(mappers)] = found
     return found
@@ -184,64 +181,3 @@ def _criteria(tenant_id: UUID) -> list[ORMOption]:
         with_loader_criteria(scoped, getattr(scoped, name) == tenant_id, include_aliases=True)
         for scoped, name in _scoped_classes()
     ]
-
-
-def _refuse(session: _GuardedSession, state: ORMExecuteState) -> None:
-    statement = state.statement
-    if not isinstance(statement, Select | CompoundSelect | Update | Delete):
-        raise ScopeError(f"a tenant's session carries no {type(statement).__name__}")
-    if isinstance(statement, Update | Delete):
-        _refuse_writing(session)
-        _refuse_moving(statement, state.parameters)
-    loads = state.is_relationship_load or state.is_column_load
-    followed = _followed(statement) if state.is_orm_statement else frozenset()
-    for element in visitors.iterate(statement):
-        _refuse_element(element, followed if not loads else None)
-
-
-def _refuse_moving(statement: Update | Delete, parameters: object) -> None:
-    if isinstance(parameters, list | tuple) and parameters:
-        raise ScopeError("a bulk update bypasses the tenant's criterion")
-    named = set(parameters) if isinstance(parameters, Mapping) else set()
-    values: dict[Any, Any] = getattr(statement, "_values", None) or {}
-    named |= {getattr(column, "key", column) for column in values}
-    if "tenant_id" in named:
-        raise ScopeError("a row never changes its tenant")
-
-
-def _refuse_element(element: Any, followed: frozenset[Any] | None) -> None:
-    """Raise for what the criterion cannot reach: text, and tables that are not spoken of as classes.
-
-    `followed` are the tables whose class is in the statement; None for loads, which the ORM itself composes.
-    """
-    if isinstance(element, TextClause | TextualSelect):
-        raise ScopeError("a tenant's session carries no text SQL")
-    if isinstance(element, Insert):
-        raise ScopeError("rows are added to the session, or with insert_once")
-    if isinstance(element, ColumnClause) and element.is_literal:
-        if not _HARMLESS_LITERAL.fullmatch(element.name):
-            raise ScopeError("a tenant's session carries no literal SQL")
-    elif followed is not None:
-        table = element.table if isinstance(element, ColumnClause) else element
-        if _is_plain(element) and _is_scoped(table) and table not in followed:
-            raise ScopeError(f"{element} is a table's, not a class's: no criterion follows it")
-
-
-def _followed(statement: Any) -> frozenset[Any]:
-    """Tables whose class is selected, also inside a function (`count(ApiKey.id)`), or selected from."""
-    named = (*getattr(statement, "_raw_columns", ()), *getattr(statement, "_from_obj", ()))
-    entities = [
-        element._annotations.get("parententity") for part in named for element in visitors.iterate(part)
-    ]
-    return frozenset(entity.local_table for entity in entities if isinstance(entity, Mapper))
-
-
-def _is_scoped(table: Any) -> bool:
-    """Whether a table is a tenant's; one that only the statement knows may be any."""
-    if not isinstance(table, TableClause):
-        return False
-    return not isinstance(table, Table) or "tenant_id" in table.columns or table.name == _TENANTS
-
-
-def _is_plain(element: Any) -> bool:
-    return isinstance(element, TableClause | ColumnClause) and "parententity" not in element._annotations
