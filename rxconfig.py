@@ -19,7 +19,7 @@ config = rx.Config(
     state_manager_mode="redis" if redis_url else "memory",
     redis_url=redis_url,
     frontend_compression_formats=["gzip", "brotli"],
-    plugins=[rx.plugins.RadixThemesPlugin(), SameOrigin()],
+    plugins=[SameOrigin()],
     # Its links would name the machine that built the bundle.
     disable_plugins=[rx.plugins.SitemapPlugin],
 )
