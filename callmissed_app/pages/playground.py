@@ -10,7 +10,7 @@ from callmissed_app.layout import page
 from callmissed_app.pages.playground_settings import settings
 from callmissed_app.states.conversation import ConversationState
 from callmissed_app.states.models import Offer
-from callmissed_app.states.playground import PlaygroundState
+from callmissed_app.states.playground import LONGEST_PROMPT, PlaygroundState
 from callmissed_app.states.snippets import LANGUAGES
 
 _SUGGESTIONS = (
@@ -154,6 +154,7 @@ def _composer() -> rx.Component:
             placeholder="Your message",
             aria_label="Your message",
             required=True,
+            max_length=LONGEST_PROMPT,
             auto_focus=True,
             custom_attrs={"data-composer": ""},
         ),

@@ -4,7 +4,7 @@ import reflex as rx
 
 from callmissed_app.components.controls import field, text_area, text_input
 from callmissed_app.states.models import Missing
-from callmissed_app.states.playground import PlaygroundState
+from callmissed_app.states.playground import LONGEST_PROMPT, PlaygroundState
 
 
 def settings() -> rx.Component:
@@ -21,6 +21,7 @@ def settings() -> rx.Component:
                 on_blur=state.keep_system,
                 placeholder="You are a helpful assistant.",
                 rows="5",
+                max_length=LONGEST_PROMPT,
                 key="system-" + fresh,
             ),
             name="system",

@@ -34,6 +34,7 @@ class Exchange:
 def exchange(question: str, model: str, answer: Answer, cost: Cost | None, *, stopped: bool) -> Exchange:
     """What is kept of a call that has ended."""
     first = f"first word after {duration(answer.first_ms)}, " if answer.first_ms else ""
+    charged = cost is not None and cost.charged > 0
     return Exchange(
         question=question,
         answer=answer.text,
@@ -43,8 +44,8 @@ def exchange(question: str, model: str, answer: Answer, cost: Cost | None, *, st
         problem=answer.problem,
         advice=answer.advice,
         note="Stopped by you." if stopped else _NOTES.get(answer.finish, ""),
-        used=f"{count(cost.tokens_in)} tokens in, {count(cost.tokens_out)} out" if cost else "",
-        cost=rupees(cost.charged) if cost else "Not charged",
+        used=f"{count(cost.tokens_in)} tokens in, {count(cost.tokens_out)} out" if charged else "",
+        cost=rupees(cost.charged) if charged else "Not charged",
         time=f"{first}{duration(answer.total_ms)} in all",
     )
 

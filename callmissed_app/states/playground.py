@@ -10,8 +10,8 @@ from callmissed_app.states.base import Base, handler
 from callmissed_app.states.figures import count
 from callmissed_app.states.models import Missing, Offer, missing, offers
 
-LONGEST_PROMPT = 400_000
-"""Characters."""
+LONGEST_PROMPT = 200_000
+"""Characters: what one message of the socket may hold in any script."""
 
 
 class PlaygroundState(Base):
