@@ -1,5 +1,6 @@
 """What of the usage is looked at: period, filters and page, as the address of the page says."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import urlencode
@@ -13,6 +14,8 @@ PERIODS = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"))
 STATUSES = (("", "Any result"), ("ok", "Succeeded"), ("error", "Failed"))
 LAST_PAGE = 400
 """Further back only the CSV reaches."""
+
+_PAGE = re.compile(r"[1-9][0-9]{0,2}")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def view_of_address(asked: Mapping[str, str]) -> View:
         model=asked.get("model", "")[:200],
         status=_one_of(asked.get("status"), STATUSES, ""),
         key=asked.get("key", "") if uuid_of(asked.get("key", "")) else "",
-        page=page if page.isascii() and page.isdigit() and 1 <= int(page[:4]) <= LAST_PAGE else "1",
+        page=page if _PAGE.fullmatch(page) and int(page) <= LAST_PAGE else "1",
     )
 
 
