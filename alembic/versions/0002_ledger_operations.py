@@ -10,7 +10,8 @@ it made is found under that id ever after.
 - `extend`   holds `amount` more for an open request; with `partial`, as much of it as there is room for.
 - `settle`   charges an open request `amount`, at most what it holds plus what there is room for (held first,
              as a transfer with the id `overrun`); frees the rest; writes the usage row.
-- `void`, `expire`  free all that an open request holds; write the usage row.
+- `void`, `expire`  free all that an open request holds; write the usage row. `expire` does so even if the
+             request has one: nothing is held for ever.
 - `record`   writes a usage row for a request that held nothing, unless there is one.
 
 A charge burns promo, then plan, then paid credits. Ids are 32 hex digits.
@@ -98,6 +99,7 @@ THE_HOLD = "h.tenant_id = NEW.tenant_id AND h.id = NEW.request_id"
 CHARGE = "min(NEW.amount, h.amount)"
 NAMED_BUDGETS = "(SELECT value FROM json_each(NEW.budgets))"
 HELD_IN_BUDGETS = f"(SELECT b.value FROM open_holds h, json_each(h.budgets) b WHERE {THE_HOLD})"
+HAS_ROW = f"EXISTS (SELECT 1 FROM usage_rows WHERE {OF_THE_REQUEST})"
 RESOLVES = "(NEW.kind = 'settle' OR NEW.kind = 'void' OR NEW.kind = 'expire')"
 # Most requests cost no more than they hold and name no budget. Two triggers of which one runs are cheaper
 # than steps that find nothing to do.
@@ -160,7 +162,7 @@ RESOLVE_TRANSFER = f"""
 RESOLVE_USAGE = f"""
         INSERT INTO usage_rows (tenant_id, id, {", ".join((*USAGE, *MONEY))})
         SELECT NEW.tenant_id, NEW.request_id, {sqlite_usage()}, h.amount, {CHARGE}, NEW.amount - {CHARGE}
-          FROM open_holds h WHERE {THE_HOLD};
+          FROM open_holds h WHERE {THE_HOLD} AND NOT (NEW.kind = 'expire' AND {HAS_ROW});
         DELETE FROM open_holds WHERE {OF_THE_REQUEST};
 """
 
@@ -241,7 +243,7 @@ SQLITE = (
     BEGIN
         INSERT INTO usage_rows (tenant_id, id, {", ".join((*USAGE, *MONEY))})
         SELECT NEW.tenant_id, NEW.request_id, {sqlite_usage()}, 0, 0, 0
-         WHERE NOT EXISTS (SELECT 1 FROM usage_rows WHERE {OF_THE_REQUEST})
+         WHERE NOT {HAS_ROW}
            AND NOT EXISTS (SELECT 1 FROM open_holds WHERE {OF_THE_REQUEST});
     END
     """,
@@ -434,6 +436,12 @@ BEGIN
         IF named <> '{{}}' THEN
             UPDATE budgets SET used = used + charge, held = held - h.amount
              WHERE tenant_id = o.tenant AND id = ANY (named);
+        END IF;
+        IF o.kind = 'expire' AND EXISTS (
+            SELECT FROM usage_rows WHERE tenant_id = o.tenant AND id = o.request) THEN
+            DELETE FROM open_holds WHERE tenant_id = o.tenant AND id = o.request;
+            RETURN NEXT;
+            CONTINUE;
         END IF;
         tenants := tenants || o.tenant;
         requests := requests || o.request;

@@ -41,7 +41,9 @@ class PostgresqlBatches:
                 raise BatchRefused(f"{type(error).__name__}: {error}") from error
             self._drop()
             raise DatabaseGone(f"{type(error).__name__}: {error}") from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except Exception as error:
+            # What a broken connection raises has no common class; without the server's word the fate of the
+            # batch is unknown.
             self._drop()
             raise DatabaseGone(f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
