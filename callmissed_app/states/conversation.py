@@ -2,9 +2,11 @@
 
 An answer comes in the background and is shown at most twenty times a second. `_run` names the one that may
 write here: clearing, or signing in as somebody else, changes it, and an older answer ends without a trace.
+A tab that was closed ends its answer too: nobody pays for what nobody reads.
 """
 
 import asyncio
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from callmissed_app.states.chat_call import Answer, Cost, ask, cost_of
 from callmissed_app.states.exchange import Exchange, exchange, messages
 from callmissed_app.states.figures import rupees
 from callmissed_app.states.playground import LONGEST_PROMPT, PlaygroundState
+from callmissed_app.states.presence import is_watched
 from callmissed_app.states.shell import ShellState
 from callmissed_app.states.snippets import snippet
 
@@ -24,6 +27,9 @@ EXAMPLE = "Say hello in Hindi."
 
 _EVERY = 0.05
 """Seconds between two looks at the answer that is coming."""
+
+_PATIENCE = 10.0
+"""Seconds for which a tab may be gone: reloading is no farewell."""
 
 _OLD_KEY_MS = 540_000
 """After an answer that took so long, the key it began with may have ended."""
@@ -96,7 +102,7 @@ class ConversationState(Base):
         answer, held = Answer(), services()
         try:
             key = await session_key(held.database, held.secret, caller)
-            stopped = await self._follow(run, ask(answer, held.settings, key, request), answer)
+            note = await self._follow(run, ask(answer, held.settings, key, request), answer)
             if answer.total_ms > _OLD_KEY_MS:
                 key = await session_key(held.database, held.secret, caller)
             cost = await cost_of(held.settings, key, answer.generation) if answer.generation else None
@@ -107,7 +113,7 @@ class ConversationState(Base):
             raise
         async with self:
             if self._run == run:
-                self._end(answer, cost, stopped=stopped)
+                self._end(answer, cost, note)
         return ShellState.refresh_balance
 
     def _begin(self, options: PlaygroundState, question: str | None) -> dict[str, Any] | None:
@@ -125,29 +131,33 @@ class ConversationState(Base):
         self.asked, self.answering = question, options.chosen.name
         return options._request(messages(self.exchanges, question))
 
-    async def _follow(self, run: str, call: Any, answer: Answer) -> bool:
-        """Show the answer as it comes, until it has ended; whether somebody ended it early."""
+    async def _follow(self, run: str, call: Any, answer: Answer) -> str:
+        """Show the answer as it comes, until it has ended; a note when somebody ended it early."""
         _running[run] = task = asyncio.create_task(call)
-        shown = ("", "")
+        shown, seen, note = ("", ""), time.monotonic(), "Stopped by you."
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=_EVERY)
-                if shown == (answer.text, answer.thinking):
+                watched = await is_watched(self)
+                seen = time.monotonic() if watched else seen
+                if time.monotonic() - seen > _PATIENCE:
+                    note = "Stopped, because the page was closed."
+                    task.cancel()
+                if not watched or shown == (answer.text, answer.thinking):
                     continue
                 async with self:
                     if self._run != run:
-                        return True
+                        return note
                     self.current, self.thinking = shown = (answer.text, answer.thinking)
             if not task.cancelled():
                 task.result()
-            return task.cancelled()
+            return note if task.cancelled() else ""
         finally:
             task.cancel()
             del _running[run]
 
-    def _end(self, answer: Answer, cost: Cost | None, *, stopped: bool) -> None:
-        last = exchange(self.asked, self.answering, answer, cost, stopped=stopped)
-        self.exchanges = [*self.exchanges, last]
+    def _end(self, answer: Answer, cost: Cost | None, note: str) -> None:
+        self.exchanges = [*self.exchanges, exchange(self.asked, self.answering, answer, cost, note)]
         self._spent += cost.charged if cost else 0
         self.total = f"{rupees(self._spent)} in this conversation"
         self._rest()

@@ -31,8 +31,8 @@ class Exchange:
     time: str
 
 
-def exchange(question: str, model: str, answer: Answer, cost: Cost | None, *, stopped: bool) -> Exchange:
-    """What is kept of a call that has ended."""
+def exchange(question: str, model: str, answer: Answer, cost: Cost | None, note: str) -> Exchange:
+    """What is kept of a call that has ended; `note` says who ended it early."""
     first = f"first word after {duration(answer.first_ms)}, " if answer.first_ms else ""
     charged = cost is not None and cost.charged > 0
     return Exchange(
@@ -43,7 +43,7 @@ def exchange(question: str, model: str, answer: Answer, cost: Cost | None, *, st
         generation=answer.generation if cost else "",
         problem=answer.problem,
         advice=answer.advice,
-        note="Stopped by you." if stopped else _NOTES.get(answer.finish, ""),
+        note=note or _NOTES.get(answer.finish, ""),
         used=f"{count(cost.tokens_in)} tokens in, {count(cost.tokens_out)} out" if charged else "",
         cost=rupees(cost.charged) if charged else "Not charged",
         time=f"{first}{duration(answer.total_ms)} in all",

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import count, pairwise
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -143,6 +144,28 @@ async def test_clearing_ends_the_answer_that_is_coming(asha: Tab, talking: Talki
     await until(asha, STATE, streaming=False, current="")
     await asyncio.sleep(0.5)
     assert told(asha, STATE)["exchanges"] == [] and talking.vendor.aborted == aborted + 1
+
+
+@pytest.mark.slow
+async def test_an_answer_outlives_a_reload_but_not_a_closed_page(talking: Talking) -> None:
+    aborted = talking.vendor.aborted
+    talking.vendor.script = lambda _: stream(5000, gap=0.02)
+    token, cookie = str(uuid4()), talking.site.sign_up("leaves@example.com")
+    async with tab(talking.site, cookie, token=token, path=PATH) as first:
+        await until(first, "playground_state", loaded=True)
+        await first.call(named("playground_state.choose"), path=PATH, model="gpt-4o")
+        await first.call(named(f"{STATE}.send"), path=PATH, form={"message": "Much"})
+        await first.until("word3")
+    await asyncio.sleep(1)
+    async with tab(talking.site, cookie, token=token, path=PATH) as again:
+        await again.until("word99")
+        assert told(again, STATE)["asked"] == "Much" and talking.vendor.aborted == aborted
+    async with asyncio.timeout(20):
+        while talking.vendor.aborted == aborted:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    async with tab(talking.site, cookie, token=token, path=PATH) as later:
+        await later.until("because the page was closed")
+        assert "word99" in told(later, STATE)["exchanges"][0]["answer"]
 
 
 async def test_a_cut_answer_says_so_keeps_what_came_and_can_be_tried_again(
