@@ -249,11 +249,13 @@ async def test_a_hundred_clients_that_vanish_at_random_leave_a_hundred_rows_and_
 async def test_a_failure_at_the_very_moment_of_a_comment_is_told_once_and_properly(
     gateway: Running, acme: Customer, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    waits = iter([0.1 + 0.001 * number for number in range(200)])  # the first comment is due after 0.3
-    upstream.script = lambda _: [next(waits), refusal(500)]
-    answers = await asyncio.gather(
-        *(gateway.client.post(CHAT, json=STREAM, headers=acme.headers) for _ in range(200))
-    )
+    waits = [0.002 * number for number in range(200)]  # the first comment is due after 0.3
+    random.Random(3).shuffle(waits)
+    upstream.script = lambda _: [waits.pop(), refusal(500)]
+    answers = []
+    for _ in range(5):
+        together = (gateway.client.post(CHAT, json=STREAM, headers=acme.headers) for _ in range(40))
+        answers += await asyncio.gather(*together)
     for answer in answers:
         lines = data_lines(answer.text)
         error = json.loads(lines[-1] if lines else answer.text)["error"]

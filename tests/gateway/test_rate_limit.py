@@ -330,7 +330,15 @@ async def test_a_store_that_hangs_delays_one_answer_and_then_none(
     monkeypatch: pytest.MonkeyPatch, a: str
 ) -> None:
     monkeypatch.setattr(shared_rate_limit, "TIMEOUT_SECONDS", 0.3)
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(30), "127.0.0.1", 0)
+    hanging: list[asyncio.Task[None] | None] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hanging.append(asyncio.current_task())
+        await reader.read()  # until the client gives up
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(hang, "127.0.0.1", 0)
     limiter = SharedLimiter(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}", workers=2)
     monkeypatch.setattr(shared_rate_limit, "BEAT_SECONDS", 30.0)
     try:
@@ -343,6 +351,7 @@ async def test_a_store_that_hangs_delays_one_answer_and_then_none(
     finally:
         await limiter.close()
         silent.close()
+        await asyncio.gather(*(task for task in hanging if task))
 
 
 async def _until(true: Callable[[], object]) -> None:
