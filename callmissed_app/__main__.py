@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from api.edge.protocol import SERVING
 from api.providers.local_engine import LocalEngine
 from api.providers.registry import VENDORS, Vendors
 from api.settings import Settings, load_settings
@@ -23,19 +24,7 @@ def main() -> None:
         reason = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
         sys.exit(f"Port {settings.port} of {settings.host} cannot be opened: {reason}.")
     print(greeting(settings), flush=True)
-    config = uvicorn.Config(
-        "callmissed_app.server:application",
-        factory=True,
-        loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        log_config=None,
-        timeout_graceful_shutdown=60,
-        timeout_keep_alive=75,
-    )
+    config = uvicorn.Config("callmissed_app.server:application", factory=True, **SERVING)
     uvicorn.Server(config).run(sockets=[listener])
 
 

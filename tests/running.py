@@ -16,6 +16,7 @@ from api import ledger
 from api.db.session import tenant_session
 from api.db.system import system_session
 from api.edge.dispatch import Dispatcher
+from api.edge.protocol import SERVING
 from api.gateway.services import Services
 from api.ledger import Balance
 from api.main import HOT, create_app
@@ -61,11 +62,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     app = create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Dispatcher(app, HOT), http="httptools", log_config=None, access_log=False, server_header=False
-        )
-    )
+    server = uvicorn.Server(uvicorn.Config(Dispatcher(app, HOT), **SERVING))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         if task.done():

@@ -10,7 +10,6 @@ import typer
 from api.cli.sentences import Refusal, plainly, settings
 from api.settings import Settings
 
-GRACE_SECONDS = 60
 """How long running requests may take after the server was told to stop."""
 
 
@@ -31,6 +30,7 @@ def serve(
     import uvicorn
 
     from api import log
+    from api.edge.protocol import SERVING
 
     log.configure(configured.log_level)
     print(f"CallMissed's API is at {configured.origin} ({count} worker{'s' * (count > 1)}).", flush=True)
@@ -40,15 +40,7 @@ def serve(
         host=configured.host,
         port=configured.port,
         workers=count,
-        loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # CALLMISSED_TRUSTED_PROXY_HOPS decides who is believed
-        log_config=None,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        **SERVING,
     )
 
 
