@@ -10,13 +10,16 @@ from api.tables import PriceVersion, Tenant, Wallet
 from api.types import new_id, now
 
 
-async def make_tenant(database: Database, *, name: str = "Acme", plan: str = "self_hosted") -> UUID:
-    """A new organization with an empty wallet."""
+async def make_tenant(
+    database: Database, *, name: str = "Acme", plan: str = "self_hosted", wallet: bool = True
+) -> UUID:
+    """A new organization with an empty wallet, or with none."""
     tenant_id = new_id()
     async with system_session(database, "registration", writes=True) as session:
         session.add(Tenant(id=tenant_id, name=name, slug=f"t-{tenant_id.hex}", plan=plan, created_at=now()))
         await session.flush()
-        session.add(Wallet(tenant_id=tenant_id))
+        if wallet:
+            session.add(Wallet(tenant_id=tenant_id))
     return tenant_id
 
 

@@ -118,6 +118,7 @@ def _set_pragmas(connection: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        "recursive_triggers = ON",  # without it REPLACE deletes rows behind the triggers' back
         "cache_size = -16000",
         "temp_store = MEMORY",
     ):

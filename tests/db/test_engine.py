@@ -10,7 +10,13 @@ from api.db.system import system_session
 from api.settings import Settings
 from api.tables import PriceVersion
 
-PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "busy_timeout": 30_000,
+    "recursive_triggers": 1,
+}
 
 
 async def test_every_pooled_connection_has_the_pragmas(sqlite_settings: Settings) -> None:
