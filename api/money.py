@@ -23,7 +23,11 @@ def micro_of_usd(usd: str | Decimal, credits_per_usd: int) -> int:
 
 def charge(*parts: tuple[int, int]) -> int:
     """Micro-credits owed for `(units, micro-credits per million units)` parts, summed, rounded up once."""
-    total = sum(units * price for units, price in parts)
+    return rounded_up(sum(units * price for units, price in parts))
+
+
+def rounded_up(total: int) -> int:
+    """Micro-credits of a sum of `units x price`; the one place where a charge is rounded."""
     return -(-total // PER_MILLION)
 
 

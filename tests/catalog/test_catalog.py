@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.catalog.catalog import load_catalog
-from api.catalog.prices import cost, version_of
+from api.catalog.prices import CLASSES, cost, parts, version_of
 from api.money import MICRO, charge, credits_text, micro, micro_of_usd, rupees_text
 from api.settings import Settings, load_settings
 from api.types import TokenUsage
@@ -47,6 +49,15 @@ def test_a_charge_is_rounded_once_and_up() -> None:
     assert charge((1, 1), (1, 1)) == 1
     assert charge((1_000_000, 3), (1, 1)) == 4
     assert charge() == 0
+
+
+@given(
+    st.builds(TokenUsage, *[st.integers(0, 10**9)] * 4),
+    st.lists(st.integers(1, 10**9), min_size=4, max_size=4),
+)
+def test_a_cost_is_the_charge_of_its_parts(usage: TokenUsage, prices: list[int]) -> None:
+    named = dict(zip(CLASSES, prices, strict=True))
+    assert cost(usage, named) == charge(*((units, price) for _, units, price in parts(usage, named)))
 
 
 def test_the_local_model_is_never_free_of_charge(tmp_path: Path) -> None:
