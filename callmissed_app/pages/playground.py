@@ -157,6 +157,7 @@ def _composer() -> rx.Component:
             max_length=LONGEST_PROMPT,
             auto_focus=True,
             custom_attrs={"data-composer": ""},
+            key=state.sent,
         ),
         rx.el.div(
             rx.el.span(
@@ -179,7 +180,6 @@ def _composer() -> rx.Component:
             class_name="under",
         ),
         on_submit=state.send,
-        reset_on_submit=True,
         class_name="composer",
     )
 

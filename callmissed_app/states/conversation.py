@@ -41,6 +41,8 @@ _running: dict[str, asyncio.Task[None]] = {}
 class ConversationState(Base):
     exchanges: list[Exchange] = rx.field(default_factory=list)
     total: str = ""
+    sent: int = 0
+    """Grows with every question taken, so that the composer is emptied then and not before."""
     streaming: bool = False
     stopping: bool = False
     asked: str = ""
@@ -127,7 +129,7 @@ class ConversationState(Base):
         if not options._is_ready:
             self._say("Mend the settings first: one of them is out of range.", "bad")
             return None
-        self._run, self.streaming = uuid4().hex, True
+        self._run, self.streaming, self.sent = uuid4().hex, True, self.sent + 1
         self.asked, self.answering = question, options.chosen.name
         return options._request(messages(self.exchanges, question))
 

@@ -76,7 +76,7 @@ def bars(series: tuple[tuple[str, Figures], ...], highest: int) -> list[dict[str
 
 def model(name: str, figures: Figures, all_charges: int) -> dict[str, str]:
     """A model's line: requests, tokens, cost, and its share of all that was charged."""
-    share = round(100 * figures.charge / all_charges) if all_charges else 0
+    share = max(1, round(100 * figures.charge / all_charges)) if figures.charge else 0
     return {
         "name": name or NOTHING,
         "requests": count(figures.requests),
