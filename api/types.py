@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+import msgspec
+
 Milliseconds = int
 """Moments are stored as UTC milliseconds since 1970, the same on every database."""
 
@@ -65,8 +67,7 @@ class Caller:
         return "*" in self.permissions or permission in self.permissions
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True):
     """Tokens in disjoint classes; `reasoning` is a part of `output` and only a remark."""
 
     input: int = 0

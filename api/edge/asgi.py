@@ -10,6 +10,8 @@ from api.errors import ApiError, invalid_request
 Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
+INDEX = "callmissed.headers"
+"""Where a scope keeps its headers by name once one was asked for."""
 EVENTS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -23,10 +25,12 @@ class Gone(Exception):
 
 def header(scope: Scope, name: bytes) -> str:
     """The first header of this lower-case name as text; empty when there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return str(value.decode("latin-1"))
-    return ""
+    found: dict[bytes, bytes] | None = scope.get(INDEX)
+    if found is None:
+        # Backwards, so that of two headers with one name the first stays.
+        found = scope[INDEX] = dict(reversed(scope["headers"]))
+    value = found.get(name)
+    return value.decode("latin-1") if value else ""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -6,7 +6,7 @@ The dashboard's server never sees the token: `scrub_cookie` swaps it for its SHA
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.edge.asgi import header
+from api.edge.asgi import INDEX, header
 from api.errors import forbidden
 from api.settings import Settings
 from api.tenants.tokens import token_hash
@@ -99,7 +99,7 @@ def scrub_cookie(scope: Scope, settings: Settings) -> Scope:
         (key, _scrubbed(value.decode("latin-1"), name).encode("latin-1") if key == b"cookie" else value)
         for key, value in scope["headers"]
     ]
-    return {**scope, "headers": headers}
+    return {**scope, "headers": headers, INDEX: dict(reversed(headers))}
 
 
 def _scrubbed(cookie_header: str, name: str) -> str:

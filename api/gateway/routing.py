@@ -1,6 +1,6 @@
 """From the id a caller names to the targets that can answer it, in order."""
 
-from dataclasses import dataclass
+import msgspec
 
 from api.catalog.catalog import AUTO, LOCAL_MODEL, Catalog, Model, Target
 from api.errors import ApiError, forbidden, invalid_request, model_not_found, unavailable
@@ -9,8 +9,7 @@ from api.types import Caller
 from api.wire.chat import ChatRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """The model that answers, and the targets to try in this order (never empty)."""
 
     model: Model

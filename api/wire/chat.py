@@ -4,7 +4,6 @@ Fields follow OpenAI's `POST /chat/completions` reference. Unknown fields are pa
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -52,8 +51,7 @@ class _Body(Struct):
     response_format: Raw = _NULL
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True):
     """One request as the gateway needs it; the rest is in `body`, as the caller wrote it."""
 
     body: bytes
