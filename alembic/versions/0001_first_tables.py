@@ -213,7 +213,6 @@ def make_ledger_tables() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id"),
     )
     op.create_index("usage_key", "usage_rows", ["tenant_id", "api_key_id", "created_at"], unique=False)
-    op.create_index("usage_model", "usage_rows", ["tenant_id", "model", "created_at"], unique=False)
     op.create_index("usage_time", "usage_rows", ["tenant_id", "created_at"], unique=False)
     op.create_table(
         "budgets",

@@ -19,7 +19,6 @@ class UsageRow(TenantOwned, table=True):
     __table_args__ = (
         Index("usage_time", "tenant_id", "created_at"),
         Index("usage_key", "tenant_id", "api_key_id", "created_at"),
-        Index("usage_model", "tenant_id", "model", "created_at"),
     )
 
     # No foreign key: written by the ledger in the same step as transfers, see there.

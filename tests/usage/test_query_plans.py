@@ -43,7 +43,7 @@ ASKED: dict[str, tuple[Ask, Caller, str]] = {
     "logs of a model": (
         lambda d, c: logs(d, c, Filters(period=WEEK, model="auto"), limit=100),
         owner(TENANT),
-        "usage_model",
+        "usage_time",
     ),
     "export": (_export, owner(TENANT), "usage_time"),
 }
