@@ -19,7 +19,7 @@ test: lint
 	$(PYTHON) deploy/setup.py --local --dev --tests
 	$(PYTHON) deploy/build.py
 	.venv/bin/python -m api models pull
-	.venv/bin/python -m pytest $(PYTEST)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 dev: python
 	$(PYTHON) deploy/dev.py
