@@ -47,18 +47,17 @@ class Names:
     user_id: UUID
     key_id: UUID
     request_id: UUID
-    word: str
     email: str
 
     def said(self) -> tuple[str, ...]:
-        """All of them in every form a request may have them in."""
+        """All of them in every form a request has them in."""
         ids = (self.tenant_id, self.user_id, self.key_id, self.request_id)
-        return (*(str(each) for each in ids), *(each.hex for each in ids), self.email, self.word)
+        return (*(str(each) for each in ids), *(each.hex for each in ids), self.email)
 
 
 def path_of(endpoint: Endpoint, names: Names) -> str:
     """The path with the ids in it. Raises KeyError for a parameter nobody has thought of."""
-    values = {"{key_id}": str(names.key_id), "{model_id:path}": names.word, "{model_id}": names.word}
+    values = {"{key_id}": str(names.key_id), "{model_id:path}": str(names.key_id)}
     parts = [values[part] if part.startswith("{") else part for part in endpoint.path.split("/")]
     return "/".join(parts)
 
