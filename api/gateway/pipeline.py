@@ -124,7 +124,7 @@ async def _blocks_from(admission: Admission, target: Target) -> AsyncGenerator[b
                 if attempt.first_byte_at is None:
                     attempt.first_byte_at, attempt.relay = time.monotonic(), relay
                 yield block
-                if relay.tokens_sent > admission.covered_output and not await admission.extend():
+                if not await _is_covered(admission, relay):
                     attempt.error_code = "insufficient_credits"
                     relay.finish_reason = "length"
                     yield _stopped_for_money(admission)
@@ -140,8 +140,17 @@ async def _blocks_from(admission: Admission, target: Target) -> AsyncGenerator[b
 
 
 async def _read(response: UpstreamResponse, relay: Relay) -> AsyncIterator[bytes]:
+    """The relay's blocks. What fails before anything was given gives nothing: another target may answer."""
+    has_begun = False
     async for data in response:
-        if block := relay.feed(data):
+        try:
+            block = relay.feed(data)
+        except BrokenStream as error:
+            if has_begun and error.before:
+                yield error.before
+            raise
+        if block and (has_begun or relay.error is None):
+            has_begun = True
             yield block
         if relay.error is not None:
             return
@@ -150,6 +159,19 @@ async def _read(response: UpstreamResponse, relay: Relay) -> AsyncIterator[bytes
             return
     if block := relay.close():
         yield block
+
+
+async def _is_covered(admission: Admission, relay: Relay) -> bool:
+    """Whether the hold reaches for what was sent, extended slice by slice; an answer that is over needs none.
+
+    One block may be worth many slices.
+    """
+    if relay.done or (relay.finish_reason and admission.request.choices == 1):
+        return True
+    while relay.tokens_sent > admission.covered_output:
+        if not await admission.extend():
+            return False
+    return True
 
 
 async def _drain(response: UpstreamResponse) -> None:

@@ -1,6 +1,5 @@
 """A whole chat completion on its way to the caller: our id and model name, everything else as it came."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,8 +19,7 @@ class _Answer(Struct):
     error: Raw = Raw(b"null")
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """A vendor's whole answer, ready to send."""
 
     body: bytes
@@ -56,6 +54,8 @@ def rewrite(body: bytes, answer_id: str, model: str) -> Whole:
         raise NoAnswer(msgspec.json.decode(answer.error))
     if not answer.choices:
         raise NoAnswer
+    if any(choice.finish_reason == "error" for choice in answer.choices):  # how a router says it
+        raise NoAnswer({"code": "error"})
     fields["id"], fields["model"] = answer_id, model
     return Whole(
         body=msgspec.json.encode(fields),

@@ -18,8 +18,14 @@ MAX_EVENT = 4_194_304
 """An event larger than this is not an answer but an attack or a fault."""
 
 
+ONE_TOKEN = 16
+"""Bytes a token of text takes in an event, quotes included; more is text of several."""
+
+
 class BrokenStream(Exception):
-    """The vendor sent what is no chat stream."""
+    """The vendor sent what is no chat stream; `before` are the good events that came with it."""
+
+    before = b""
 
 
 class _Choice(Struct):
@@ -53,6 +59,7 @@ class Relay:
         "_model",
         "_pending",
         "_swaps",
+        "_text",
         "content_events",
         "done",
         "error",
@@ -64,7 +71,7 @@ class Relay:
     def __init__(self, answer_id: str, model: str, *, include_usage: bool) -> None:
         self._id, self._model, self._include_usage = answer_id, model, include_usage
         self._pending = b""
-        self._frame = 0
+        self._frame = self._text = 0
         self._swaps: tuple[tuple[bytes, bytes], ...] | None = None
         self.content_events = 0
         """Events that carried something of the answer."""
@@ -94,7 +101,8 @@ class Relay:
         out = self._swap(block) if self._is_plain(block) else self._open(block)
         self.sent_bytes += len(out)
         if not self._frame and self.content_events:
-            self._frame = len(out) // self.content_events
+            surplus = max(0, self._text // self.content_events - ONE_TOKEN)
+            self._frame = max(1, len(out) // self.content_events - surplus)
         return out
 
     def close(self) -> bytes:
@@ -122,6 +130,7 @@ class Relay:
         """Whether every event of the block is an ordinary delta that needs no look inside."""
         return (
             self._swaps is not None
+            and self._frame > 0
             and not self.done
             and self.error is None
             and b'"error"' not in block
@@ -148,7 +157,15 @@ class Relay:
 
     def _open(self, block: bytes) -> bytes:
         """The slow way: every event parsed and written anew."""
-        return b"".join(self._event(event) for event in block.split(b"\n\n") if event.strip())
+        events: list[bytes] = []
+        try:
+            for event in block.split(b"\n\n"):
+                if event.strip():
+                    events.append(self._event(event))
+        except BrokenStream as error:
+            error.before = b"".join(events)
+            raise
+        return b"".join(events)
 
     def _event(self, event: bytes) -> bytes:
         lines = [line[5:].lstrip(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
@@ -189,8 +206,9 @@ class Relay:
                 self.error = {"code": "error"}
             elif choice.finish_reason:
                 self.finish_reason = choice.finish_reason
-            if _says_something(bytes(choice.delta)):
+            if text := _text_in(bytes(choice.delta)):
                 self.content_events += 1
+                self._text += text
         self.usage = usage or self.usage
 
     def _learn(self, chunk_id: str, chunk_model: str, data: bytes) -> None:
@@ -206,9 +224,11 @@ class Relay:
             self._swaps = tuple(swaps)
 
 
-def _says_something(delta: bytes) -> bool:
-    """Whether a delta carries content: not only the role, an empty string or null."""
+def _text_in(delta: bytes) -> int:
+    """Bytes of text in a delta; 1 for what is no text, 0 for only the role, an empty string or null."""
     if delta in _NOTHING:
-        return False
-    fields = _decode_fields(delta)
-    return any(name != "role" and bytes(value) not in (*_NOTHING, b"[]") for name, value in fields.items())
+        return 0
+    fields = {name: bytes(value) for name, value in _decode_fields(delta).items() if name != "role"}
+    if not any(value not in (*_NOTHING, b"[]") for value in fields.values()):
+        return 0
+    return max(1, *(len(fields.get(name, b"")) for name in ("content", "reasoning", "reasoning_content")))

@@ -14,11 +14,15 @@ from api.money import MICRO
 from tests.gateway.test_chat import ASK, CHAT, IN, ONE_ANSWER, OUT, data_lines
 from tests.running import Customer, Running, balance, customer, open_holds, settled, usage_rows
 from tests.upstream import (
+    ERROR_EVENT,
+    GARBAGE,
+    HALF_JSON,
     End,
     Reply,
     Step,
     Upstream,
     chunked,
+    completion,
     head,
     long_line,
     refusal,
@@ -121,19 +125,97 @@ async def test_an_endless_line_in_mid_stream_breaks_it_and_what_was_sent_is_paid
     assert (row.outcome, row.output_tokens) == ("cut", 3)
 
 
+FRAME = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "stub"}
+EVENTS = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+
+
+def event(content: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": content} if content else {}, "finish_reason": finish}
+    return b"data: " + json.dumps(FRAME | {"choices": [choice]}).encode() + b"\n\n"
+
+
+BAD = {"garbage": GARBAGE, "half a chunk": HALF_JSON, "an error event": ERROR_EVENT}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_what_came_before_the_fault_in_one_segment_arrives_and_is_what_is_paid(
+    gateway: Running, acme: Customer, upstream: Upstream, bad: str
+) -> None:
+    broken = chunked(event("b") + event("c") + BAD[bad] + event("d"))
+    upstream.queue.append([EVENTS + chunked(event("a")), 0.1, broken, End.HANG])
+    async with asyncio.timeout(0.9):  # and nobody waits for what may follow
+        answer = await gateway.client.post(CHAT, json=STREAM, headers=acme.headers)
+    chunks = [json.loads(line) for line in data_lines(answer.text)]
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks[:-1]] == ["a", "b", "c"]
+    assert chunks[-1]["error"]["code"] == "upstream_error"
+    await upstream.until(lambda: upstream.aborted == 1)
+    (row,) = await usage_rows(gateway.services, acme.tenant_id)
+    assert (row.outcome, row.output_tokens) == ("cut", 3)
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_fault_in_the_first_segment_is_a_refusal_and_another_vendor_may_answer(
+    gateway: Running, acme: Customer, upstream: Upstream, bad: str
+) -> None:
+    broken = [EVENTS + chunked(event("a") + BAD[bad]), End.HANG]
+    upstream.queue.append(broken)
+    answer = await gateway.client.post(CHAT, json=STREAM, headers=acme.headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    model = gateway.services.catalog.models["gpt-4o"]
+    second = model.targets[0].__class__(vendor="openrouter", model="openai/gpt-4o")
+    object.__setattr__(model, "targets", (*model.targets, second))
+    upstream.queue.append(broken)
+    answer = await gateway.client.post(CHAT, json=STREAM, headers=acme.headers)
+    assert data_lines(answer.text)[-1] == "[DONE]" and '"a"' not in answer.text
+    first, last = await usage_rows(gateway.services, acme.tenant_id)
+    assert (first.charge, first.outcome) == (0, "failed")
+    assert (last.charge, last.outcome, last.provider) == (ONE_ANSWER, "ok", "openrouter")
+
+
+async def test_a_router_that_says_error_in_a_choice_costs_nothing(
+    gateway: Running, acme: Customer, upstream: Upstream
+) -> None:
+    upstream.queue += [completion("half an ans", finish="error"), stream(2, finish="error")]
+    whole = await gateway.client.post(CHAT, json=ASK, headers=acme.headers)
+    streamed = await gateway.client.post(CHAT, json=STREAM, headers=acme.headers)
+    assert whole.status_code == streamed.status_code == 502
+    assert (await balance(gateway.services, acme.tenant_id)).available == 1000 * MICRO
+
+
+async def test_large_blocks_are_held_for_slice_by_slice_and_stop_where_the_wallet_does(
+    gateway: Running, upstream: Upstream
+) -> None:
+    poor = await customer(gateway.services, credits="80")  # some 83,000 tokens of output
+    block = event("y" * 4000) * 16  # a third of its bytes: 21,000 tokens or more
+    upstream.queue.append([EVENTS, *[step for _ in range(20) for step in (chunked(block), 0.03)], End.HANG])
+    ask = {"model": "gpt-4o", "messages": ASK["messages"], "stream": True}
+    answer = await gateway.client.post(CHAT, json=ask, headers=poor.headers)
+    lines = data_lines(answer.text)
+    last = json.loads(lines[-2])
+    assert lines[-1] == "[DONE]" and last["callmissed"]["reason"] == "insufficient_credits"
+    assert 3 * 64_000 <= len(answer.content) <= 5 * 70_000
+
+
+async def test_an_answer_that_is_over_is_not_stopped_for_money(gateway: Running, upstream: Upstream) -> None:
+    poor = await customer(gateway.services, credits="9")  # one slice of output, and no second
+    upstream.queue.append(EVENTS + chunked(event("y" * 60_000) + event("", "stop") + b"data: [DONE]\n\n"))
+    upstream.queue.append([EVENTS + chunked(event("y" * 60_000) + event("", "stop")), 0.1, b"0\r\n\r\n"])
+    ask = {"model": "gpt-4o", "messages": ASK["messages"], "stream": True}
+    for _ in range(2):
+        answer = await gateway.client.post(CHAT, json=ask, headers=poor.headers)
+        lines = data_lines(answer.text)
+        reasons = [json.loads(line)["choices"][0]["finish_reason"] for line in lines[:-1]]
+        assert [reason for reason in reasons if reason] == ["stop"] and lines[-1] == "[DONE]"
+
+
 def flood(megabytes: int, sent: list[int]) -> Iterator[Step]:
     """Events as fast as they are taken; `sent` is added the bytes of each step. Then a proper end."""
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "stub"}
-    choice = {"index": 0, "delta": {"content": "y" * 4000}, "finish_reason": None}
-    event = b"data: " + json.dumps(chunk | {"choices": [choice]}).encode() + b"\n\n"
-    block = chunked(event * 16)
-    yield head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+    block = chunked(event("y" * 4000) * 16)
+    yield EVENTS
     for _ in range(megabytes * 1_000_000 // len(block)):
         sent.append(len(block))
         yield block
-    choice |= {"delta": {}, "finish_reason": "stop"}
-    end = b"data: " + json.dumps(chunk | {"choices": [choice]}).encode() + b"\n\ndata: [DONE]\n\n"
-    yield chunked(end) + b"0\r\n\r\n"
+    yield chunked(event("", "stop") + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 @asynccontextmanager
