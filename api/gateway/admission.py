@@ -175,7 +175,7 @@ class Admission:
             )
         refusal = no_credits(
             f"Insufficient credits (balance: {credits_text(binding.available)}): this call may need up to "
-            f"{credits_text(amount)}. Purchase more at {self.services.settings.origin}/billing"
+            f"{credits_text(amount)}. Ask this server's operator to grant more, or lower max_tokens."
         )
         refusal.headers["X-Credits-Balance"] = f"{credits_number(binding.available):.6f}"
         return refusal

@@ -125,7 +125,7 @@ async def test_a_wallet_without_credits_is_a_402_that_says_what_to_do(gateway: R
         "insufficient_credits",
         "insufficient_quota",
     )
-    assert "Purchase more at" in error["message"]
+    assert "operator" in error["message"]
 
 
 async def test_the_rate_limit_of_a_key_is_exact(gateway: Running) -> None:
