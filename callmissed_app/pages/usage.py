@@ -91,7 +91,7 @@ def _model(line: rx.Var[dict[str, str]]) -> rx.Component:
             aria_hidden="true",
         ),
         rx.el.div(
-            rx.el.span(line["requests"], " requests"),
+            rx.el.span(line["requests"]),
             rx.cond(line["failed"] != "", rx.el.span(line["failed"], class_name="failed")),
             rx.el.span(line["tokens_in"], " → ", line["tokens_out"], " tokens"),
             class_name="row is-wrapping small faint number",

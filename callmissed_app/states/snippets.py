@@ -43,7 +43,7 @@ def _python(base: str, key: str, request: Mapping[str, Any]) -> str:
     )
     return (
         "# pip install openai\nfrom openai import OpenAI\n\n"
-        f'client = OpenAI(base_url="{base}", api_key="{key}")\n\n{use}'
+        f'client = OpenAI(\n    base_url="{base}",\n    api_key="{key}",\n)\n\n{use}'
     )
 
 
@@ -57,7 +57,7 @@ def _javascript(base: str, key: str, request: Mapping[str, Any]) -> str:
     )
     return (
         '// npm install openai\nimport OpenAI from "openai";\n\n'
-        f'const client = new OpenAI({{ baseURL: "{base}", apiKey: "{key}" }});\n\n{use}'
+        f'const client = new OpenAI({{\n  baseURL: "{base}",\n  apiKey: "{key}",\n}});\n\n{use}'
     )
 
 

@@ -79,7 +79,7 @@ def model(name: str, figures: Figures, all_charges: int) -> dict[str, str]:
     share = max(1, round(100 * figures.charge / all_charges)) if figures.charge else 0
     return {
         "name": name or NOTHING,
-        "requests": count(figures.requests),
+        "requests": plural(figures.requests, "request"),
         "failed": plural(figures.errors, "failed", "failed") if figures.errors else "",
         "tokens_in": count(figures.input_tokens),
         "tokens_out": count(figures.output_tokens),
