@@ -31,40 +31,37 @@ WINDOW = 60.0
 class Admission:
     """One admitted request: what it may cost at most now, and what became of it."""
 
-    __slots__ = (
-        "_bucket",
-        "attempt",
-        "caller",
-        "charged",
-        "covered_output",
-        "endpoint",
-        "held",
-        "id",
-        "request",
-        "route",
-        "services",
-        "trace",
-    )
+    __slots__ = ("_bucket", "attempt", "charged", "covered_output", "held", "services")
 
-    def __init__(
-        self,
-        services: Services,
-        caller: Caller,
-        route: Route,
-        request: ChatRequest,
-        endpoint: str,
-        trace: tuple[str, str],
-    ) -> None:
-        self.services, self.caller, self.route, self.request = services, caller, route, request
-        self.endpoint, self.trace = endpoint, trace
-        self.id: UUID = new_id()
-        self.attempt = Attempt(started_at=time.monotonic())
+    def __init__(self, services: Services, attempt: Attempt) -> None:
+        self.services, self.attempt = services, attempt
+        caller, request = attempt.caller, attempt.request
         self.held = 0
-        self.covered_output = (request.max_tokens or route.model.working_output) * request.choices
+        self.covered_output = (request.max_tokens or attempt.route.model.working_output) * request.choices
         """Output tokens the hold covers."""
         self.charged: int | None = None
         """Micro-credits, known once the hold is resolved."""
         self._bucket = f"key:{caller.key_id or caller.user_id}"
+
+    @property
+    def id(self) -> UUID:
+        """The request's id: its hold's, its usage row's."""
+        return self.attempt.id
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return self.attempt.caller
+
+    @property
+    def route(self) -> Route:
+        """The model and its targets."""
+        return self.attempt.route
+
+    @property
+    def request(self) -> ChatRequest:
+        """What is asked."""
+        return self.attempt.request
 
     @property
     def answer_id(self) -> str:
@@ -89,7 +86,7 @@ class Admission:
         if error is not None:
             self.attempt.failed(error)
         try:
-            self.charged = await resolve(self)
+            self.charged = await resolve(self.services.writer, self.attempt)
         finally:
             self.services.limiter.leave(self._bucket)
 
@@ -149,7 +146,7 @@ class Admission:
             budgets=self.caller.budget_ids,
             context={
                 "service": model.category,
-                "endpoint": self.endpoint,
+                "endpoint": self.attempt.endpoint,
                 "model": model.id,
                 "price_version": model.price_version,
                 "streamed": self.request.stream,
@@ -195,4 +192,13 @@ def admit(
     Entering raises ApiError 429 (rate, concurrency) or 402 (wallet, budget) with nothing held.
     `trace` is (session id, trace id) as the caller labelled the request.
     """
-    return Admission(services, caller, route, request, endpoint, trace)
+    attempt = Attempt(
+        id=new_id(),
+        caller=caller,
+        route=route,
+        request=request,
+        endpoint=endpoint,
+        trace=trace,
+        started_at=time.monotonic(),
+    )
+    return Admission(services, attempt)

@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
 from api import ledger
 from api.catalog.catalog import Target
 from api.catalog.prices import cost
+from api.db.writer import Writer
 from api.errors import ApiError
+from api.gateway.routing import Route
 from api.providers.errors import ProviderError
-from api.types import TokenUsage
+from api.types import Caller, TokenUsage
 from api.wire.answer import Whole
+from api.wire.chat import ChatRequest
 from api.wire.relay import Relay
-
-if TYPE_CHECKING:
-    from api.gateway.admission import Admission
 
 CLIENT_CLOSED = 499
 """The status in the log when the caller left first; nobody is there to receive it."""
@@ -30,8 +31,15 @@ CLIENT_CLOSED = 499
 
 @dataclass(slots=True)
 class Attempt:
-    """What has happened to a request so far; the pipeline writes it, settlement reads it."""
+    """A request, and what has happened to it so far; the pipeline writes it, settlement reads it."""
 
+    id: UUID
+    caller: Caller
+    route: Route
+    request: ChatRequest
+    endpoint: str
+    trace: tuple[str, str]
+    """Session and trace as the caller labelled the request."""
     started_at: float
     target: Target | None = None
     count: int = 0
@@ -65,28 +73,27 @@ class Attempt:
         return silent and self.outcome in ("cut", "timeout")
 
 
-async def resolve(admission: Admission) -> int:
+async def resolve(writer: Writer, attempt: Attempt) -> int:
     """Settle or void the hold and write the usage row, in one operation; micro-credits charged.
 
     The operation is queued before the first await: cancelling the caller does not undo it.
     """
-    usage, source = _measured(admission)
-    row = _row(admission, usage or TokenUsage(), source)
-    writer, tenant_id, request_id = admission.services.writer, admission.caller.tenant_id, admission.id
-    if not admission.caller.live:
+    usage, source = _measured(attempt)
+    row = _row(attempt, usage or TokenUsage(), source)
+    tenant_id, request_id = attempt.caller.tenant_id, attempt.id
+    if not attempt.caller.live:
         await ledger.record(writer, tenant_id=tenant_id, request_id=request_id, usage=row)
         return 0
     if usage is None:
         await ledger.void(writer, tenant_id=tenant_id, request_id=request_id, usage=row)
         return 0
-    owed = cost(usage, admission.route.model.prices)
+    owed = cost(usage, attempt.route.model.prices)
     charged = await ledger.settle(writer, tenant_id=tenant_id, request_id=request_id, cost=owed, usage=row)
     return charged or 0
 
 
-def _measured(admission: Admission) -> tuple[TokenUsage | None, str]:
+def _measured(attempt: Attempt) -> tuple[TokenUsage | None, str]:
     """Tokens to charge and where the figure is from; None before the first block."""
-    attempt = admission.attempt
     if not attempt.has_begun or attempt.broke_off_unsaid:
         return None, "none"
     reported = attempt.whole.usage if attempt.whole else attempt.relay.usage if attempt.relay else None
@@ -96,17 +103,17 @@ def _measured(admission: Admission) -> tuple[TokenUsage | None, str]:
     if attempt.relay:
         sent = attempt.relay.content_events
     # The hold's estimate errs high by a third; a charge must not.
-    return TokenUsage(input=admission.request.prompt_tokens * 3 // 4, output=sent), "estimate"
+    return TokenUsage(input=attempt.request.prompt_tokens * 3 // 4, output=sent), "estimate"
 
 
-def _row(admission: Admission, usage: TokenUsage, source: str) -> dict[str, Any]:
-    attempt, caller, model = admission.attempt, admission.caller, admission.route.model
+def _row(attempt: Attempt, usage: TokenUsage, source: str) -> dict[str, Any]:
+    caller, model = attempt.caller, attempt.route.model
     finish = attempt.whole.finish_reason if attempt.whole else attempt.relay and attempt.relay.finish_reason
     first = attempt.first_byte_at
     return {
-        "created_at": admission.id.int >> 80,
+        "created_at": attempt.id.int >> 80,
         "service": model.category,
-        "endpoint": admission.endpoint,
+        "endpoint": attempt.endpoint,
         "model": model.id,
         "provider": attempt.target.vendor if attempt.target else "",
         "upstream_model": attempt.target.model if attempt.target else "",
@@ -114,7 +121,7 @@ def _row(admission: Admission, usage: TokenUsage, source: str) -> dict[str, Any]
         "outcome": attempt.outcome,
         "error_code": attempt.error_code,
         "finish_reason": (finish or "")[:32],
-        "streamed": admission.request.stream,
+        "streamed": attempt.request.stream,
         "live": caller.live,
         "attempts": attempt.count,
         "latency_ms": round((time.monotonic() - attempt.started_at) * 1000),
@@ -128,6 +135,6 @@ def _row(admission: Admission, usage: TokenUsage, source: str) -> dict[str, Any]
         "price_version": model.price_version,
         "api_key_id": caller.key_id.hex if caller.key_id else None,
         "user_id": caller.user_id.hex if caller.user_id else None,
-        "session_id": admission.trace[0],
-        "trace_id": admission.trace[1],
+        "session_id": attempt.trace[0],
+        "trace_id": attempt.trace[1],
     }
