@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from api import ledger
 from api.catalog.prices import cost
 from api.errors import ApiError, no_credits, too_many
@@ -161,9 +163,12 @@ class Admission:
         self.held = amount
 
     async def _refusal(self, amount: int) -> ApiError:
-        binding = await ledger.why_refused(
-            self.services.database, self.caller.tenant_id, amount, self.caller.budget_ids
-        )
+        try:
+            binding = await ledger.why_refused(
+                self.services.database, self.caller.tenant_id, amount, self.caller.budget_ids
+            )
+        except (SQLAlchemyError, OSError):  # the refusal stands, only its reason cannot be read now
+            return no_credits(f"Insufficient credits: this call may need up to {credits_text(amount)}.")
         if binding.budget is not None:
             return no_credits(
                 f"This API key's budget does not cover the call: it may need up to {credits_text(amount)} "

@@ -296,7 +296,7 @@ async def test_a_client_that_takes_nothing_more_is_given_up_and_its_money_is_fre
     async with reading_by_hand(gateway, rich) as read:
         await read(4096)
         rows = await settled(gateway.services, rich.tenant_id)
-        assert rows[0].outcome == "client_gone"
+        assert rows[0].outcome in ("client_gone", "timeout")  # whoever sees the deadline first
         await upstream.until(lambda: upstream.aborted == 1, within=1.0)
     left = await balance(gateway.services, rich.tenant_id)
     assert (left.held, left.total) == (0, 1_000_000 * MICRO - rows[0].charge)

@@ -25,7 +25,7 @@ from api.tables import ApiKey
 from api.types import now
 from tests.gateway.test_chat import ASK, CHAT, IN, OUT
 from tests.running import Customer, Running, balance, customer, open_holds, running, usage_rows
-from tests.servers import free_port
+from tests.servers import free_port, run_sql
 from tests.upstream import Upstream, whole
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +115,21 @@ async def test_a_revoked_key_is_refused_by_both_workers_within_about_a_second(
             await asyncio.sleep(0.05)
         refused = await door.client.post(CHAT, json=ASK, headers=leaver.headers)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_a_refusal_whose_reason_cannot_be_read_is_a_refusal_all_the_same(
+    pair: tuple[Running, Running], shared_settings: Settings
+) -> None:
+    empty = await customer(pair[0].services, credits="0")
+    assert shared_settings.database_url is not None
+    server = shared_settings.database_url.get_secret_value()
+    await run_sql(server, "REVOKE SELECT ON wallets FROM callmissed_app")
+    try:
+        answer = await pair[0].client.post(CHAT, json=ASK, headers=empty.headers)
+    finally:
+        await run_sql(server, "GRANT SELECT ON wallets TO callmissed_app")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "insufficient_credits")
+    assert answer.headers["x-should-retry"] == "false"
 
 
 def _environment(settings: Settings, **more: str) -> dict[str, str]:
