@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from api.edge.asgi import JSON, Gone, Headers, error_headers, header, read_body, respond, start_of_events
 from api.edge.bearer import caller_of
 from api.edge.render import error_event, internal_error, openai_body
-from api.errors import ApiError, forbidden
+from api.errors import ApiError, forbidden, unavailable
 from api.gateway.admission import Admission
 from api.gateway.pipeline import answer, blocks, whole
 from api.gateway.services import Services
@@ -26,6 +26,7 @@ ENDPOINT = "/v1/chat/completions"
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "The model's provider broke off its answer. You were charged only for what you received."
+STOPPING = "The server is stopping. You were charged only for what you received; try again."
 _LONGEST_LABEL = 64
 
 
@@ -84,9 +85,9 @@ class Stream:
     async def run(self, receive: Receive) -> None:
         """Send the blocks as they come.
 
-        Raises ProviderError only while nothing has been sent, so that a refusal keeps its status. When the
-        client leaves, the vendor's connection is closed within the same turn of the loop; a client that
-        takes nothing more has left at the request's deadline.
+        Raises ProviderError or ApiError only while nothing has been sent, so that a refusal keeps its status.
+        When the client leaves, the vendor's connection is closed within the same turn of the loop; a client
+        that takes nothing more has left at the request's deadline.
         """
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
@@ -112,10 +113,14 @@ class Stream:
             self._admission.attempt.failed(error)
             self._failure = self._as_told(error.refusal)
         except asyncio.CancelledError as error:
-            if not self._left or self._task is None:
+            if self._task is None:
                 raise
             self._task.uncancel()
-            self._admission.attempt.failed(error)
+            if not self._left:  # the server was told to stop and has waited as long as it may
+                self._failure = unavailable("service_unavailable", STOPPING)
+                if not self.started:
+                    raise self._failure from error
+            self._admission.attempt.failed(self._failure or error)
         finally:
             self._watching = False
             self._timer.cancel()
