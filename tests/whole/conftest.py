@@ -2,11 +2,13 @@
 
 import os
 import random
+import subprocess
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.upstream import Upstream, scripted_upstream
+from tests.whole.process import ROOT
 
 
 @pytest.fixture
@@ -21,3 +23,12 @@ def chance() -> random.Random:
 async def upstream() -> AsyncIterator[Upstream]:
     async with scripted_upstream() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def bundle() -> None:
+    """The dashboard is built as its sources are."""
+    built = subprocess.run(
+        ["python3", "deploy/build.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr

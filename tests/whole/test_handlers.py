@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,7 @@ from tests.dashboard.site import BOOT, NAMESPACE, Site, Tab, handlers, tab
 from tests.servers import free_port
 from tests.upstream import Upstream
 from tests.whole.canaries import Organization, fingerprint, organization
-from tests.whole.process import ROOT, child, environment
+from tests.whole.process import child, environment
 
 PATHS = ("/", "/playground", "/models", "/keys", "/usage", "/settings")
 
@@ -44,14 +43,6 @@ WRONG: list[Any] = [
 """No handler asks for these; every one gets all of them."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bundle() -> None:
-    built = subprocess.run(
-        ["python3", "deploy/build.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr
-
-
 @pytest.fixture(scope="module")
 def known() -> dict[str, Any]:
     """Every handler in Reflex's registry and its function."""
@@ -62,7 +53,9 @@ def known() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def site(sqlite_settings: Settings, upstream: Upstream, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(
+    bundle: None, sqlite_settings: Settings, upstream: Upstream, tmp_path: Path
+) -> AsyncIterator[Site]:
     """The whole server as an operator starts it, with a vendor that answers."""
     vendors = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream-secret"}
     env = environment(
