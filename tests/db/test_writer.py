@@ -66,6 +66,18 @@ async def test_what_came_meanwhile_is_committed_together(
     assert await _held(database, tenant_id) == 300
 
 
+async def test_operations_of_one_request_go_one_after_the_other(
+    database: Database, writer: Writer, tenant: MakeTenant
+) -> None:
+    counted = _Counted(writer._batches)
+    writer._batches = counted
+    tenant_id, request_id = await tenant(credits=100), new_id()
+    hold = _hold(tenant_id, request_id, 10)
+    more = {**hold, "kind": "extend", "id": new_id().hex, "amount": 5}
+    assert await asyncio.gather(writer.submit(hold), writer.submit(more)) == [10, 5]
+    assert counted.sizes == [1, 1]
+
+
 async def test_a_bad_operation_fails_alone(database: Database, writer: Writer, tenant: MakeTenant) -> None:
     tenant_id = await tenant(credits=100)
     bad = _hold(tenant_id, new_id(), -5)
