@@ -1,6 +1,7 @@
 """`python -m callmissed_app`: the API and the dashboard on one origin."""
 
 import errno
+import signal
 import socket
 import sys
 
@@ -18,14 +19,28 @@ def main() -> None:
     if settings.workers > 1:
         sys.exit("The dashboard's server is one process; run `python -m api serve --workers N` for more.")
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listener = listen(settings.host, settings.port)
     except OSError as error:
         reason = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
         sys.exit(f"Port {settings.port} of {settings.host} cannot be opened: {reason}.")
     print(greeting(settings), flush=True)
+    # uvicorn, done with its orderly end, sends itself the signal again: that end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config = uvicorn.Config("callmissed_app.server:application", factory=True, **SERVING)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError when there can be none.
+
+    The protocol is named: asyncio sends small answers without delay only where it is.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    return listener
 
 
 def greeting(settings: Settings) -> str:

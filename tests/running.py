@@ -1,7 +1,6 @@
 """The real server on a real socket, in the test's own process; and an organization with money and a key."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from api.tables import ApiKey, OpenHold, UsageRow
 from api.tenants.key_text import hint, new_key_text
 from api.tenants.keys import secret_row
 from api.types import new_id, now
+from callmissed_app.__main__ import listen
 from tests.factories import make_tenant
 
 
@@ -60,7 +60,7 @@ class Customer:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """The API of `settings` (its database migrated already), stopped in order afterwards."""
     app = create_app(settings)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(Dispatcher(app, HOT), **SERVING))
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -346,7 +346,7 @@ def test_two_workers_serve_on_postgresql_and_redis(
         server.terminate()
         assert server.wait(30) in (0, -15)
         said = server.stdout.read() + server.stderr.read()
-    assert said.count("Application startup complete") == 2 and "Traceback" not in said
+    assert said.count('"event": "started"') == 2 and "Traceback" not in said
 
 
 @contextmanager

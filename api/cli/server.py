@@ -2,15 +2,15 @@
 
 import errno
 import os
+import signal
 import socket
+import sys
 from typing import Annotated
 
 import typer
 
 from api.cli.sentences import Refusal, plainly, settings
 from api.settings import Settings
-
-"""How long running requests may take after the server was told to stop."""
 
 
 def serve(
@@ -34,6 +34,8 @@ def serve(
 
     log.configure(configured.log_level)
     print(f"CallMissed's API is at {configured.origin} ({count} worker{'s' * (count > 1)}).", flush=True)
+    # uvicorn, done with its orderly end, sends itself the signal again: that end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         "api.main:application",
         factory=True,

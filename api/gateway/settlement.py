@@ -97,13 +97,20 @@ def _measured(attempt: Attempt) -> tuple[TokenUsage | None, str]:
     if not attempt.has_begun or attempt.broke_off_unsaid:
         return None, "none"
     reported = attempt.whole.usage if attempt.whole else attempt.relay.usage if attempt.relay else None
-    if reported is not None:
+    if reported is not None and _is_possible(reported, attempt):
         return reported, "provider"
     sent = attempt.whole.output_bytes // 4 if attempt.whole else 0
     if attempt.relay:
         sent = attempt.relay.content_events
     # The hold's estimate errs high by a third; a charge must not.
     return TokenUsage(input=attempt.request.prompt_tokens * 3 // 4, output=sent), "estimate"
+
+
+def _is_possible(usage: TokenUsage, attempt: Attempt) -> bool:
+    """Whether the model can have used so much: a vendor's broken figure must not empty a wallet."""
+    model = attempt.route.model
+    prompt = usage.input + usage.cached + usage.cache_write
+    return prompt <= 2 * model.context and usage.output <= 2 * model.max_output * attempt.request.choices
 
 
 def _row(attempt: Attempt, usage: TokenUsage, source: str) -> dict[str, Any]:

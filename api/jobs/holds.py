@@ -15,8 +15,8 @@ log = logging.getLogger("api.jobs")
 def hold_sweeper(database: Database, writer: Writer, clock: Clock, started: Milliseconds) -> Job:
     """The job that resolves holds past their time, every 30 seconds.
 
-    On SQLite there is one process, so that whatever was held before it `started` is a dead one's and is
-    resolved at once.
+    On SQLite one process at a time has the lease, so that what was held before this one `started` is a dead
+    one's: it is resolved once the dead process's lease has run out, without waiting for the hold's time.
     """
     abandoned_before = started if database.is_sqlite else 0
     return Job("sweep-holds", 30.0, partial(_sweep, database, writer, clock, abandoned_before))

@@ -119,44 +119,8 @@ def _expiry(keeping: rx.Var[str] | None = None) -> rx.Component:
 def _more(editing: rx.Var[bool]) -> rx.Component:
     draft, errors = KeysState.draft, KeysState.errors
     return rx.el.div(
-        rx.el.fieldset(
-            rx.el.legend("Services"),
-            rx.el.div(
-                *(
-                    check(
-                        label,
-                        name="permission",
-                        value=value,
-                        default_checked=draft.permissions.contains(value),
-                    )
-                    for value, label in _SERVICES
-                ),
-                class_name="checks",
-            ),
-            rx.el.span(errors["permission"], class_name="error", role="alert"),
-            class_name="field",
-        ),
-        rx.el.fieldset(
-            rx.el.legend("Models"),
-            rx.el.span("None ticked: all.", class_name="hint"),
-            rx.el.div(
-                rx.foreach(
-                    KeysState.choices,
-                    lambda name: rx.el.label(
-                        rx.el.input(
-                            type="checkbox",
-                            name="model",
-                            value=name,
-                            default_checked=draft.models.contains(name),
-                        ),
-                        rx.el.span(name),
-                        class_name="check",
-                    ),
-                ),
-                class_name="checks is-long",
-            ),
-            class_name="field",
-        ),
+        _services(),
+        _models(),
         field(
             "Calls a minute",
             _input("rpm", default_value=draft.rpm, placeholder="As the plan says", input_mode="numeric"),
@@ -176,4 +140,32 @@ def _more(editing: rx.Var[bool]) -> rx.Component:
             default_checked=draft.reads_usage,
         ),
         class_name="stack",
+    )
+
+
+def _services() -> rx.Component:
+    draft, errors = KeysState.draft, KeysState.errors
+    ticks = (
+        check(label, name="permission", value=value, default_checked=draft.permissions.contains(value))
+        for value, label in _SERVICES
+    )
+    return rx.el.fieldset(
+        rx.el.legend("Services"),
+        rx.el.div(*ticks, class_name="checks"),
+        rx.el.span(errors["permission"], class_name="error", role="alert"),
+        class_name="field",
+    )
+
+
+def _models() -> rx.Component:
+    def choice(name: rx.Var[str]) -> rx.Component:
+        ticked = KeysState.draft.models.contains(name)
+        box = rx.el.input(type="checkbox", name="model", value=name, default_checked=ticked)
+        return rx.el.label(box, rx.el.span(name), class_name="check")
+
+    return rx.el.fieldset(
+        rx.el.legend("Models"),
+        rx.el.span("None ticked: all.", class_name="hint"),
+        rx.el.div(rx.foreach(KeysState.choices, choice), class_name="checks is-long"),
+        class_name="field",
     )

@@ -88,7 +88,7 @@ def _plain(function: Callable[..., Awaitable[Any]], public: bool) -> Callable[..
     async def guarded(self: Base, /, **payload: Any) -> Any:
         try:
             if public:
-                return await function(self, **payload)
+                return await function(self, **payload) if _fits(function, self, payload) else None
             caller = await self._caller()
             return await function(self, caller, **payload) if caller else self._sign_in_first()
         except Exception as error:
@@ -111,6 +111,15 @@ def _generator(function: Callable[..., AsyncIterator[Any]], public: bool) -> Cal
             await _tell(self, error)
 
     return guarded
+
+
+def _fits(function: Callable[..., Any], state: Base, payload: dict[str, Any]) -> bool:
+    """Whether a stranger's event has the handler's arguments; one that has not is not worth a line of log."""
+    try:
+        inspect.signature(function).bind(state, **payload)
+    except TypeError:
+        return False
+    return True
 
 
 async def _tell(state: Base, error: Exception) -> None:

@@ -30,8 +30,8 @@ def gateway_settings(database_settings: Settings, upstream: Upstream) -> Setting
             "first_block_wait": 0.3,
             "keep_alive_interval": 0.2,
             "stall_timeout": 1.0,
-            "connect_timeout": 1.0,
-            "request_deadline": 5.0,
+            "connect_timeout": 20.0,
+            "request_deadline": 30.0,
         }
     )
 

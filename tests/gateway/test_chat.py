@@ -145,6 +145,15 @@ async def test_a_vendor_that_reports_no_usage_is_estimated_and_marked(
     assert streamed.output_tokens == 5 and whole.charge > 0 and whole.provider_loss == 0
 
 
+async def test_a_vendors_impossible_figures_are_not_charged(
+    gateway: Running, acme: Customer, upstream: Upstream
+) -> None:
+    upstream.queue.append(completion(tokens=10**9))
+    await gateway.client.post(CHAT, json=ASK, headers=acme.headers)
+    (row,) = await usage_rows(gateway.services, acme.tenant_id)
+    assert row.usage_source == "estimate" and row.charge < 1_000_000
+
+
 async def test_a_vendors_comments_do_not_count_as_an_answer(
     gateway: Running, acme: Customer, upstream: Upstream
 ) -> None:

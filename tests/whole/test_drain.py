@@ -26,9 +26,6 @@ from tests.whole.process import Child, child, environment, processor_seconds, re
 STREAMS = 20
 ASK = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 500, "stream": True}
 
-STOPPED = (0, -signal.SIGTERM)
-"""How a server ends that was told to: uvicorn, done with its work, sends itself the signal once more."""
-
 
 @dataclass
 class Heard:
@@ -107,7 +104,7 @@ async def test_streams_that_run_when_the_server_is_told_to_stop_come_to_their_en
     async with child("api", "serve", log=tmp_path / "server.log", env=env) as server:
         heard, code = await stop_in_the_middle(server, acme)
     assert [(each.done, each.words, each.error) for each in heard] == [(True, 31, "")] * STREAMS
-    assert code in STOPPED
+    assert code == 0
     assert await held_requests(books, acme.tenant_id) == 0
     rows = await usage_rows(cast(Any, SimpleNamespace(database=books)), acme.tenant_id)
     assert sorted(row.charge for row in rows) == sorted(each.charge for each in heard)
@@ -125,7 +122,7 @@ async def test_streams_that_take_too_long_are_cut_settled_and_told_so(
     grace = ("--timeout-graceful-shutdown", "3")
     async with child("uvicorn", *arguments, *loop, *grace, log=tmp_path / "server.log", env=env) as server:
         heard, code = await stop_in_the_middle(server, acme)
-    assert code in STOPPED
+    assert code == -signal.SIGTERM  # uvicorn's own command ends by the signal it was sent
     assert sum(each.done for each in heard) == STREAMS // 2
     assert [each.error for each in heard if not each.done] == ["service_unavailable"] * (STREAMS // 2)
     assert await held_requests(books, acme.tenant_id) == 0
