@@ -47,6 +47,17 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.encode
 _OTHER_FIELDS = (b":", b"event:", b"id:", b"retry:")
 _NOTHING = (b"null", b"{}", b"false", b'""')
+_COMMENT = b"\n:"
+_MARKS = (
+    b'"error"',
+    b'"finish_reason":"',
+    b'"finish_reason": "',
+    b'"usage":{',
+    b'"usage": {',
+    b"[DONE]",
+    _COMMENT,
+)
+"""What an event holds that must be opened; all others are ordinary deltas."""
 
 
 class Relay:
@@ -100,9 +111,6 @@ class Relay:
         block = data[:end] if end != len(data) else data
         out = self._swap(block) if self._is_plain(block) else self._open(block)
         self.sent_bytes += len(out)
-        if not self._frame and self.content_events:
-            surplus = max(0, self._text // self.content_events - ONE_TOKEN)
-            self._frame = max(1, len(out) // self.content_events - surplus)
         return out
 
     def close(self) -> bytes:
@@ -129,39 +137,55 @@ class Relay:
     def _is_plain(self, block: bytes) -> bool:
         """Whether every event of the block is an ordinary delta that needs no look inside."""
         return (
-            self._swaps is not None
-            and self._frame > 0
-            and not self.done
-            and self.error is None
-            and b'"error"' not in block
-            and b'"finish_reason":"' not in block
-            and b'"finish_reason": "' not in block
-            and b'"usage":{' not in block
-            and b'"usage": {' not in block
-            and b"[DONE]" not in block
+            self._may_swap
             and not block.startswith((b":", b"\n"))
-            and b"\n:" not in block
+            and not any(map(block.__contains__, _MARKS))
         )
+
+    @property
+    def _may_swap(self) -> bool:
+        return self._swaps is not None and self._frame > 0 and not self.done and self.error is None
 
     def _swap(self, block: bytes) -> bytes:
         events = block.count(b"data:")
         if events != block.count(b"\n\n"):
-            return self._open(block)
+            return self._each(block)
         out = block
         for old, new in self._swaps or ():
             out = out.replace(old, new)
             if out.count(new) < events:
-                return self._open(block)
+                return self._each(block)
         self.content_events += events
         return out
 
     def _open(self, block: bytes) -> bytes:
+        """Runs of ordinary deltas swapped as one, what stands between them event by event."""
+        out: list[bytes] = []
+        marks = {mark: block.find(mark) for mark in _MARKS}
+        at = 0
+        try:
+            while at < len(block) and not self.done and self.error is None:
+                until = _next_marked(block, at, marks) if self._may_swap else at
+                if until > at:
+                    out.append(self._swap(block[at:until]))
+                else:
+                    until = block.find(b"\n\n", at) + 2
+                    out.append(self._each(block[at:until]))
+                at = until
+        except BrokenStream as error:
+            error.before = b"".join(out) + error.before
+            raise
+        return b"".join(out)
+
+    def _each(self, block: bytes) -> bytes:
         """The slow way: every event parsed and written anew."""
         events: list[bytes] = []
         try:
             for event in block.split(b"\n\n"):
                 if event.strip():
                     events.append(self._event(event))
+                    if not self._frame and self.content_events:
+                        self._frame = max(1, len(events[-1]) - max(0, self._text - ONE_TOKEN))
         except BrokenStream as error:
             error.before = b"".join(events)
             raise
@@ -222,6 +246,24 @@ class Relay:
                     break
         if len(swaps) == 2:
             self._swaps = tuple(swaps)
+
+
+def _next_marked(block: bytes, at: int, marks: dict[bytes, int]) -> int:
+    """Where the next event begins, from `at` on, that must be opened; the block's length when none does.
+
+    `marks` remembers where each mark is found next, so that a block is searched once however many there are.
+    """
+    if block.startswith((b":", b"\n"), at):
+        return at
+    for mark, place in marks.items():
+        if 0 <= place < at:
+            marks[mark] = block.find(mark, at)
+    first = min((place for place in marks.values() if place >= 0), default=-1)
+    if first < 0:
+        return len(block)
+    # A comment's mark begins with the end of the event before it.
+    before = block.rfind(b"\n\n", at, first + 1)
+    return at if before < 0 else before + 2
 
 
 def _text_in(delta: bytes) -> int:
