@@ -111,6 +111,7 @@ async def test_too_long_a_conversation_says_so(gateway: Running, acme: Customer,
 async def test_a_vendor_that_hangs_is_given_up_at_the_deadline(
     gateway: Running, acme: Customer, upstream: Upstream
 ) -> None:
+    object.__setattr__(gateway.services.settings, "request_deadline", 1.0)
     upstream.queue.append(hang())
     answer = await gateway.client.post(CHAT, json=ASK, headers=acme.headers)
     assert answer.status_code == 502
