@@ -34,8 +34,9 @@ from api.edge.cookies import (
     signup_binding,
 )
 from api.edge.identity import SignedIn, bearer_token, never_stored
-from api.edge.roots import Roots, roots
+from api.edge.roots import roots
 from api.errors import ApiError
+from api.gateway.services import Services
 from api.money import credits_number
 from api.settings import Settings
 from api.tenants import registration, sessions
@@ -205,13 +206,13 @@ def _new_binding(request: Request, response: Response, settings: Settings) -> st
     return binding
 
 
-async def _limit_mail(services: Roots, email: str) -> None:
+async def _limit_mail(services: Services, email: str) -> None:
     """At most 3 mails in 10 minutes and 10 a day to one address, whoever asks for them."""
     await limit_account(services.limiter, "mail", email, limit=3, window_seconds=600.0)
     await limit_account(services.limiter, "mail", email, limit=10, window_seconds=_DAY)
 
 
-async def _end_session_of(services: Roots, token: str) -> None:
+async def _end_session_of(services: Services, token: str) -> None:
     try:
         claims = read_access_token(services.secret, token, now=now())
     except ApiError:

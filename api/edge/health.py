@@ -6,7 +6,7 @@ from sqlmodel import col
 from starlette.responses import JSONResponse
 
 from api.db.system import system_session
-from api.gateway.services import Services
+from api.edge.roots import roots
 from api.tables import JobLease
 
 router = APIRouter(tags=["Health"])
@@ -21,7 +21,7 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
     """200 when the database answers, else 503."""
-    services: Services = request.app.state.services
+    services = roots(request)
     try:
         async with system_session(services.database, "doctor") as session:
             await session.execute(select(col(JobLease.name)).limit(1))

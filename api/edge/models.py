@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 
 from api.catalog.catalog import Model
 from api.edge.bearer import caller_of
+from api.edge.roots import roots
 from api.errors import model_not_found
 from api.gateway.routing import is_routable, not_configured, why_not
 from api.gateway.services import Services
@@ -49,7 +50,7 @@ def _routable(services: Services) -> list[Model]:
 @router.get("/v1/models", tags=["Models"])
 async def list_for_key(request: Request) -> dict[str, Any]:
     """The models this key may use now, in OpenAI's list shape with our fields beside."""
-    services: Services = request.app.state.services
+    services = roots(request)
     caller = await caller_of(services, request.scope)
     models = [describe(model) for model in _routable(services) if why_not(caller, model) is None]
     return {"object": "list", "data": models}
@@ -58,7 +59,7 @@ async def list_for_key(request: Request) -> dict[str, Any]:
 @router.get("/v1/models/{model_id:path}", tags=["Models"])
 async def one_for_key(request: Request, model_id: str) -> dict[str, Any]:
     """One model; 404 `model_not_found` when it does not exist or cannot be routed."""
-    services: Services = request.app.state.services
+    services = roots(request)
     caller = await caller_of(services, request.scope)
     model = services.catalog.models.get(model_id)
     if model is None or not is_routable(services.vendors, model) or why_not(caller, model):
@@ -71,7 +72,7 @@ async def list_public(
     request: Request, category: str | None = Query(None, max_length=32), free: bool | None = None
 ) -> dict[str, Any]:
     """Every routable model, and under `unavailable` what the rest would need. No credential needed."""
-    services: Services = request.app.state.services
+    services = roots(request)
     wanted = [
         model
         for model in services.catalog.models.values()
@@ -91,7 +92,7 @@ async def list_public(
 @router.get("/api/v1/models/access", tags=["Models"])
 async def access(request: Request) -> dict[str, Any]:
     """Which plan reaches which models."""
-    models = _routable(request.app.state.services)
+    models = _routable(roots(request))
     free = [model for model in models if model.free]
     everything = dict.fromkeys(("self_hosted", "starter", "pro", "enterprise"), models)
     return {"plans": {plan: _plan(listed) for plan, listed in {"free": free, **everything}.items()}}
@@ -100,7 +101,7 @@ async def access(request: Request) -> dict[str, Any]:
 @router.get("/api/v1/models/{model_id:path}", tags=["Models"])
 async def one_public(request: Request, model_id: str) -> dict[str, Any]:
     """One routable model."""
-    services: Services = request.app.state.services
+    services = roots(request)
     model = services.catalog.models.get(model_id)
     if model is None or not is_routable(services.vendors, model):
         raise model_not_found(model_id)

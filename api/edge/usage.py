@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from api.edge import usage_query
 from api.edge.asgi import header
 from api.edge.bearer import caller_of
+from api.edge.roots import roots
 from api.edge.usage_bodies import generation_body, logs_body, summary_body
 from api.edge.usage_shapes import GenerationBody, LogsBody, SummaryBody
 from api.gateway.services import Services
@@ -29,7 +30,7 @@ _PRIVATE = {"Cache-Control": "no-store"}
 
 
 def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
+    services = roots(request)
     return services
 
 
