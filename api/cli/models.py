@@ -40,16 +40,16 @@ def list_() -> None:
 
 
 def _progress() -> Progress:
-    """Shows a download: one moving line on a terminal, else a line now and then."""
-    shown = -1.0
+    """Shows a download: one moving line on a terminal, else a line now and then; its end once."""
+    shown, ended = -1.0, False
     on_terminal = sys.stdout.isatty()
 
     def show(weights: Weights, done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal shown, ended
         due = done >= total or time.monotonic() - shown >= (0.2 if on_terminal else 2.0)
-        if not due:
+        if ended or not due:
             return
-        shown = time.monotonic()
+        shown, ended = time.monotonic(), done >= total
         line = f"{weights.title}: {done / MEGABYTE:.0f} of {total / MEGABYTE:.0f} MB ({done * 100 // total}%)"
         if on_terminal:
             print(f"\r{line}", end="\n" if done >= total else "", flush=True)
