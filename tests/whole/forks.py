@@ -31,10 +31,13 @@ def _serve() -> None:
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    code = 1
     try:
         serve(None)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
     finally:
-        os._exit(1)
+        os._exit(code)
 
 
 def _exit_code(server: int) -> int:
