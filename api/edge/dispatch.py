@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.edge.asgi import JSON, Headers, header, respond
 from api.edge.render import body_for, internal_error
@@ -97,9 +97,9 @@ class Dispatcher:
 def _for_browsers(send: Send) -> Send:
     """Let pages of any origin read the answer: keys travel in headers, never in cookies, on these paths."""
 
-    async def send_open(message: dict[str, object]) -> None:
+    async def send_open(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), _ANYONE, _EXPOSED]}  # type: ignore[misc]
+            message = {**message, "headers": [*message.get("headers", []), _ANYONE, _EXPOSED]}
         await send(message)
 
-    return send_open  # type: ignore[return-value]
+    return send_open

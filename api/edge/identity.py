@@ -6,10 +6,9 @@ from fastapi import Depends, Request, Response
 
 from api.edge.cookies import require_same_origin, session_token
 from api.edge.roots import roots
-from api.errors import ApiError, forbidden
+from api.errors import ApiError
 from api.tenants.signed_in import SessionCaller, caller_of_access_token, caller_of_cookie
 from api.tenants.tokens import not_signed_in, token_hash
-from api.types import Role
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -57,9 +56,3 @@ SignedIn = Annotated[SessionCaller, Depends(signed_in)]
 def never_stored(response: Response) -> None:
     """What belongs to one person is kept by no cache."""
     response.headers["Cache-Control"] = "no-store"
-
-
-def require_role(caller: SessionCaller, *roles: Role) -> None:
-    """Raise 403 unless the person has one of the roles."""
-    if caller.role not in roles:
-        raise forbidden("permission_denied", f"Requires role: {', '.join(sorted(roles))}")
